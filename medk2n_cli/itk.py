@@ -1,0 +1,51 @@
+"""The only place where our [i, j, k] meets ITK's [k, j, i]. Both sides are in LPS millimetres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from medk2n_cli.core.geometry import Grid
+from medk2n_cli.core.volumes import Volume
+
+
+def grid_of(image: sitk.Image) -> Grid:
+    """The grid of a 3-D image.
+
+    Raises:
+        ValueError: the image's direction cannot be inverted.
+    """
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    i, j, k = image.GetSize()
+    return Grid((i, j, k), affine)
+
+
+def to_image(array: NDArray[np.generic], grid: Grid) -> sitk.Image:
+    """(I, J, K) array on `grid` -> ITK image of the same pixel type (bool becomes uint8)."""
+    plain = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    image = sitk.GetImageFromArray(np.ascontiguousarray(plain.T))
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin.tolist())
+    image.SetDirection(grid.direction.ravel().tolist())
+    return image
+
+
+def to_array(image: sitk.Image) -> NDArray[np.float32]:
+    """3-D ITK image -> (I, J, K) float32."""
+    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image).T, dtype=np.float32)
+
+
+def to_volume(image: sitk.Image, units: str = "arbitrary") -> Volume:
+    """3-D ITK image -> Volume on its own grid."""
+    return Volume(to_array(image), grid_of(image), units)
+
+
+def to_lps_array(file: Path) -> NDArray[np.float32]:
+    """A 3-D image file, its axes permuted and flipped to run to L, P, S -> (I, J, K) float32."""
+    return to_array(sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS"))

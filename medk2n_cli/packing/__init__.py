@@ -1,0 +1,1 @@
+"""AlignedStudy <-> network arrays. NumPy only; training goes through the same code."""

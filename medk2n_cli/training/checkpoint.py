@@ -1,0 +1,76 @@
+"""Checkpoints: safetensors only, so that reading one never runs code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from medk2n_cli.training.network import SIZES, MedK2N
+from medk2n_cli.training.text import text_vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where a training run stands; `history` holds what it was trained on, for the card."""
+
+    size: str
+    step: int
+    seconds: float
+    history: tuple[dict[str, object], ...]
+
+
+def new_network(size: str) -> MedK2N:
+    """An untrained network of one of `SIZES`."""
+    return MedK2N(SIZES[size], text_vectors())
+
+
+def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progress: Progress) -> None:
+    """Write averaged weights (``ema.``) and whatever resuming needs (``extra``), by temporary file and rename."""
+    tensors = {f"ema.{k}": v for k, v in network.items()} | extra
+    meta = {"size": progress.size, "step": str(progress.step), "seconds": str(progress.seconds),
+            "history": json.dumps(progress.history)}
+    part = file.with_suffix(".part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=meta)
+    part.rename(file)
+
+
+def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
+    """All tensors by name, and the progress."""
+    with safe_open(file, "pt") as stored:
+        meta = stored.metadata()
+        tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 - safe_open is no mapping
+    history = tuple(json.loads(meta["history"]))
+    return tensors, Progress(meta["size"], int(meta["step"]), float(meta["seconds"]), history)
+
+
+def load_network(file: Path) -> tuple[MedK2N, Progress]:
+    """The averaged weights of a checkpoint, in evaluation mode."""
+    tensors, progress = load(file)
+    network = new_network(progress.size)
+    network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+    return network.eval(), progress
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"adam.{i}.{k}": torch.as_tensor(v) for i, row in state.items() for k, v in row.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` gave."""
+    rows: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adam."):
+            _, number, key = name.split(".", 2)
+            rows.setdefault(int(number), {})[key] = value
+    state = optimiser.state_dict()
+    state["state"] = rows
+    optimiser.load_state_dict(state)

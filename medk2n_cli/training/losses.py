@@ -1,0 +1,117 @@
+"""Eq 14 and the facts that the gate, gain, quality and error heads are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medk2n_cli.training.dataset import Batch
+from medk2n_cli.training.network import GATE_TEMPERATURE, MedK2N, Outputs
+
+SSIM_RANGE = 1.0  # network scale: about the 99.5th percentile of a contrast
+METRIC_MARGIN = 0.2
+GAIN_MARGIN = 0.01  # an auxiliary must lower the error by a hundredth to deserve an open gate
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each term counts."""
+
+    l1: float = 0.6
+    ssim: float = 0.4
+    error: float = 0.05
+    quality: float = 0.5
+    gate: float = 0.2
+    gain: float = 0.2
+    affinity: float = 1.0
+    identity: float = 0.1  # the image encoder learns on acquired images alone
+    looks: float = 0.03  # L_cua and L_metric of synthesised ones, encoder frozen
+
+
+def ssim_map(a: Tensor, b: Tensor, size: int = 7) -> Tensor:
+    """(..., H, W) each -> local SSIM, same shape; uniform window, K1 = 0.01, K2 = 0.03 (Wang et al. 2004)."""
+    flat = torch.stack([a, b, a * a, b * b, a * b]).flatten(1, -3)
+    mean = F.avg_pool2d(flat, size, stride=1, padding=size // 2, count_include_pad=False)
+    ma, mb, aa, bb, ab = mean.reshape(5, *a.shape)
+    c1, c2 = (0.01 * SSIM_RANGE) ** 2, (0.03 * SSIM_RANGE) ** 2
+    va, vb, cov = (aa - ma * ma).clamp_min(0), (bb - mb * mb).clamp_min(0), ab - ma * mb
+    return (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+
+
+def in_head(values: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over the last two axes."""
+    return (values * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1.0)
+
+
+def image_losses(out: Outputs, batch: Batch, w: Weights) -> dict[str, Tensor]:
+    """L1 and SSIM of both heads, Laplace likelihood, regression of the measured SSIM."""
+    truth, weight = batch.truth[:, :, None], batch.weight[:, None, None]
+    distance = (out.heads - truth).abs()
+    similarity = ssim_map(out.heads, truth.expand_as(out.heads))
+    l1, measured = in_head(distance, weight), in_head(similarity, (weight > 0.5).float())
+    scale = out.expected_error
+    error = (out.synthesised - batch.truth).abs().detach()
+    laplace = in_head(error / scale + scale.log(), batch.weight[:, None])
+    return {
+        "l1": w.l1 * l1.mean(),
+        "ssim": w.ssim * (1 - in_head(similarity, weight)).mean(),
+        "error": w.error * laplace.mean(),
+        "quality": w.quality * F.smooth_l1_loss(out.qualities, measured.detach().clamp(0, 1), beta=0.1),
+    }
+
+
+def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w: Weights) -> dict[str, Tensor]:
+    """relative_gain (B, N): by how much opening gate `aux` lowered the error. A spoiled input deserves a closed gate."""
+    f = out.fusion
+    counts = 1 - f.key[:, aux]  # the key frame's gate is open by definition
+    deserved = torch.zeros_like(relative_gain) if spoiled else (relative_gain > GAIN_MARGIN).float()
+    logit = (f.w_global[..., aux] - f.threshold[..., aux]) / GATE_TEMPERATURE
+    gate = F.binary_cross_entropy_with_logits(logit, deserved, reduction="none")
+    gain = (f.gain[..., aux] - relative_gain.clamp(-1, 1)) ** 2
+    return {"gate": w.gate * (gate * counts).mean(), "gain": w.gain * (gain * counts).mean()}
+
+
+def affinity_loss(network: MedK2N, out: Outputs, batch: Batch, w: Weights) -> dict[str, Tensor]:
+    """K = 1: the affinity table learns the SSIM that each target reached from its key frame alone."""
+    measured = in_head(ssim_map(out.synthesised, batch.truth), (batch.weight[:, None] > 0.5).float()).mean(0).detach()
+    table = network.affinity.index_select(0, batch.have).index_select(1, batch.want)[0]
+    return {"affinity": w.affinity * F.mse_loss(table, measured)}
+
+
+def identity_losses(network: MedK2N, out: Outputs, batch: Batch, clean_inputs: Tensor, w: Weights) -> dict[str, Tensor]:
+    """CMIM: the encoder learns to name acquired images; synthesised ones must be named right by the frozen encoder.
+
+    clean_inputs: (B, K, H, W) centre slices before corruption.
+    """
+    b, n = batch.truth.shape[:2]
+    real = torch.cat([clean_inputs, batch.truth], 1).flatten(0, 1)
+    names = torch.cat([batch.have, batch.want]).repeat(b)
+    filled = (real > 0.03).float().mean((-2, -1)) > 0.05  # a crop of air has no contrast
+    acquired = F.cross_entropy(network.cmim(real)[filled], names[filled]) if bool(filled.any()) else real.sum() * 0
+    frozen = {name: p.detach() for name, p in network.cmim.named_parameters()}
+    generated = out.synthesised.flatten(0, 1)
+    logits = torch.func.functional_call(network.cmim, frozen, (generated,))
+    looks = F.cross_entropy(logits, batch.want.repeat(b), reduction="none")
+    with torch.no_grad():
+        v_real = network.cmim.embed(batch.truth.flatten(0, 1))
+        v_other = network.cmim.embed(clean_inputs[:, :1].expand(-1, n, -1, -1).flatten(0, 1))
+    v_gen = torch.func.functional_call(_Embed(network.cmim), {f"cmim.{k}": v for k, v in frozen.items()}, (generated,))
+    near, far = 1 - (v_gen * v_real).sum(-1), 1 - (v_gen * v_other).sum(-1)
+    metric = F.relu(METRIC_MARGIN + near - far)
+    ok = filled.unflatten(0, (b, -1))[:, batch.have.numel() :].flatten().float()
+    return {"identity": w.identity * acquired, "looks": w.looks * ((looks + metric) * ok).mean()}
+
+
+class _Embed(torch.nn.Module):
+    """`CMIM.embed` as a module's forward, so that it can be called with detached parameters."""
+
+    def __init__(self, cmim: torch.nn.Module) -> None:
+        super().__init__()
+        self.cmim = cmim
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.cmim.embed(images)  # type: ignore[operator]
+        return vectors

@@ -1,0 +1,1 @@
+"""Label maps in, perfectly aligned six-contrast studies of heads that no patient owns out."""
