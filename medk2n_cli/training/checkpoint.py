@@ -33,8 +33,12 @@ def new_network(size: str) -> MedK2N:
 def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progress: Progress) -> None:
     """Write averaged weights (``ema.``) and whatever resuming needs (``extra``), by temporary file and rename."""
     tensors = {f"ema.{k}": v for k, v in network.items()} | extra
-    meta = {"size": progress.size, "step": str(progress.step), "seconds": str(progress.seconds),
-            "history": json.dumps(progress.history)}
+    meta = {
+        "size": progress.size,
+        "step": str(progress.step),
+        "seconds": str(progress.seconds),
+        "history": json.dumps(progress.history),
+    }
     part = file.with_suffix(".part")
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=meta)

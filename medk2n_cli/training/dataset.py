@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
@@ -90,7 +91,9 @@ class SimulatedPool:
         weight = 0.05 + 0.95 * out.head[1].float() + (LESION_WEIGHT - 1) * (out.lesion[1] > 0)
         return Sample(
             torch.stack([out.acquired[m] for m in SLOTS]).half().cpu(),
-            torch.stack([out.clean[m][1] for m in SLOTS]).half().cpu(), weight.half().cpu(), tuple(range(len(SLOTS))),
+            torch.stack([out.clean[m][1] for m in SLOTS]).half().cpu(),
+            weight.half().cpu(),
+            tuple(range(len(SLOTS))),
         )
 
 
@@ -133,11 +136,33 @@ class RealStudies:
         part = _cut(study.images[:, around], rows, columns, self._crop)
         head = _cut(study.head[centre], rows, columns, self._crop)
         acquired = torch.zeros(len(SLOTS), *part.shape[1:], dtype=torch.float16)
-        gains = torch.from_numpy(chance.normal(1.0, 0.04, len(study.slots))).half()
-        acquired[list(study.slots)] = part * gains[:, None, None, None]
+        part, head = _turned(part.float(), head.float(), chance)
+        acquired[list(study.slots)] = _reacquired(part, chance).half()
         truth = torch.zeros(len(SLOTS), *part.shape[2:], dtype=torch.float16)
-        truth[list(study.slots)] = part[:, 1]
-        return Sample(acquired, truth, 0.05 + 0.95 * head.half(), study.slots)
+        truth[list(study.slots)] = part[:, 1].half()
+        return Sample(acquired, truth, (0.05 + 0.95 * head).half(), study.slots)
+
+
+def _turned(images: Tensor, head: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Rotated by about 6 degrees and scaled by about 6 % in plane, all contrasts alike; half of the crops stay."""
+    if chance.random() < 0.5:
+        return images, head
+    angle, scale = chance.normal(0, 0.1), chance.normal(1, 0.06)
+    c, s = float(np.cos(angle) * scale), float(np.sin(angle) * scale)
+    grid = F.affine_grid(torch.tensor([[[c, -s, 0.0], [s, c, 0.0]]]), [1, 1, *head.shape], align_corners=False)
+    stack = torch.cat([images.flatten(0, 1), head[None]])
+    moved = F.grid_sample(stack[None], grid, align_corners=False)[0]
+    return moved[:-1].reshape(images.shape), (moved[-1] > 0.5).float()
+
+
+def _reacquired(images: Tensor, chance: np.random.Generator) -> Tensor:
+    """Another coil profile, a small error of scale and a little noise for each contrast (m, C, H, W)."""
+    m = images.shape[0]
+    field = torch.from_numpy(chance.normal(0, chance.uniform(0, 0.1), (m, 1, 4, 4)).astype(np.float32))
+    field = F.interpolate(field, size=images.shape[-2:], mode="bicubic", align_corners=True)
+    gain = torch.from_numpy(chance.normal(1.0, 0.04, (m, 1, 1, 1)).astype(np.float32))
+    noise = torch.from_numpy((chance.standard_normal(images.shape) * chance.uniform(0, 0.025, (m, 1, 1, 1))).astype(np.float32))
+    return ((images * field.exp() * gain + noise) * (images > 0)).clamp(0, 2)
 
 
 def _corner(head: Tensor, crop: tuple[int, int], chance: np.random.Generator) -> tuple[int, int]:
@@ -155,4 +180,4 @@ def _cut(array: Tensor, row: int, column: int, crop: tuple[int, int]) -> Tensor:
     """A crop, padded with zeros where the array is smaller."""
     part = array[..., row : row + crop[0], column : column + crop[1]]
     pad = (0, crop[1] - part.shape[-1], 0, crop[0] - part.shape[-2])
-    return torch.nn.functional.pad(part, pad) if any(pad) else part
+    return F.pad(part, pad) if any(pad) else part

@@ -13,7 +13,10 @@ from medk2n_cli.training.network import GATE_TEMPERATURE, MedK2N, Outputs
 
 SSIM_RANGE = 1.0  # network scale: about the 99.5th percentile of a contrast
 METRIC_MARGIN = 0.2
-GAIN_MARGIN = 0.01  # an auxiliary must lower the error by a hundredth to deserve an open gate
+# A gate deserves to be open for sigmoid((gain + margin) / margin): a clean auxiliary without effect may come in (0.73), one
+# that raises the error by a hundredth may not (0.27). With a positive margin young gates close before the network has
+# learned what its auxiliaries are good for.
+GAIN_MARGIN = 0.005
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w:
     """relative_gain (B, N): by how much opening gate `aux` lowered the error. A spoiled input deserves a closed gate."""
     f = out.fusion
     counts = 1 - f.key[:, aux]  # the key frame's gate is open by definition
-    deserved = torch.zeros_like(relative_gain) if spoiled else (relative_gain > GAIN_MARGIN).float()
+    deserved = torch.zeros_like(relative_gain) if spoiled else torch.sigmoid((relative_gain + GAIN_MARGIN) / GAIN_MARGIN)
     logit = (f.w_global[..., aux] - f.threshold[..., aux]) / GATE_TEMPERATURE
     gate = F.binary_cross_entropy_with_logits(logit, deserved, reduction="none")
     gain = (f.gain[..., aux] - relative_gain.clamp(-1, 1)) ** 2

@@ -14,6 +14,7 @@ Where the equations leave a point open:
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -85,7 +86,11 @@ class Film(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block without normalisation (absolute intensity carries the meaning), starting as the identity."""
+    """Residual block, starting as the identity.
+
+    The stream carries absolute intensity; only what a block computes from it is normalised, pixel by pixel over the
+    channels. Without that, single foreign inputs blew activations up by three orders of magnitude.
+    """
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
@@ -96,7 +101,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.film(self.first(x), condition)))
+        level = x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-2)
+        return x + self.second(F.silu(self.film(self.first(level), condition)))
 
 
 class ConvEncoder(nn.Module):
@@ -110,7 +116,7 @@ class ConvEncoder(nn.Module):
         w = size.widths
         self.stem = nn.Conv2d(4 * size.neighbours, w[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(c, size.descriptor) for c in w)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(w, w[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(w))
 
     def forward(self, images: Tensor, condition: Tensor) -> list[Tensor]:
         x = self.blocks[0](F.silu(self.stem(F.pixel_unshuffle(images, 2))), condition)
@@ -178,6 +184,7 @@ class EffiWeightNet(nn.Module):
         d = size.descriptor
         self.project = nn.Linear(4 * d + 2, d)
         self.weight = mlp(d, d, 1)
+        nn.init.constant_(self.weight[2].bias, 1.5)  # start by letting auxiliaries in strongly
 
     def forward(self, w_global: Tensor, tau: Tensor, memory: Tensor, x_gate: Tensor, who: Tensor) -> Tensor:
         """Scalars (S, N, K), memory and x_gate (S, N, K, D), who (N, K, 2D) -> w_eff (S, N, K)."""
@@ -211,9 +218,7 @@ class TaskHeadNet(nn.Module):
 
     def qualities(self, pooled: Tensor, error: Tensor, contrast: Tensor) -> Tensor:
         """pooled (B, w + 2D), error (B), contrast (B, 2): spread of each head -> predicted SSIM (B, 2)."""
-        scores = [
-            q(torch.cat([pooled, error.log()[:, None], contrast[:, h : h + 1]], -1)) for h, q in enumerate(self.quality)
-        ]
+        scores = [q(torch.cat([pooled, error.log()[:, None], contrast[:, h : h + 1]], -1)) for h, q in enumerate(self.quality)]
         return torch.sigmoid(torch.cat(scores, -1))
 
 
@@ -264,7 +269,7 @@ class Decoder(nn.Module):
         self.join = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in w)
         self.raw = nn.Conv2d(4 * size.slots, w[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(c, size.descriptor) for c in w)
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(w, w[1:], strict=False))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(w))
 
     def forward(self, base: list[Tensor], aux: list[Tensor], raw: Tensor, task: Tensor) -> Tensor:
         """base, aux: four (B, c, h, w); raw (B, 4M, H/2, W/2): the gated images themselves; task (B, D)."""
@@ -330,10 +335,15 @@ class MedK2N(nn.Module):
         n = want.shape[0]
         who = torch.cat([modal[None].expand(n, -1, -1), task[:, None].expand(-1, k, -1)], -1)  # (N, K, 2D)
         agreement = self._agreement(features[1], inside4, key)
-        pair = torch.cat([
-            base[:, :, None].expand(-1, -1, k, -1), own[:, None].expand(-1, n, -1, -1),
-            who.expand(s, -1, -1, -1), agreement,
-        ], -1)
+        pair = torch.cat(
+            [
+                base[:, :, None].expand(-1, -1, k, -1),
+                own[:, None].expand(-1, n, -1, -1),
+                who.expand(s, -1, -1, -1),
+                agreement,
+            ],
+            -1,
+        )
         w_global, gain, _ = self.preweight(pair, memory)
         wide = memory[:, :, None].expand(-1, -1, k, -1)
         past = self.past_gain.index_select(0, have).index_select(1, want).T
@@ -379,7 +389,12 @@ class MedK2N(nn.Module):
         return bases, auxes
 
     def forward(
-        self, images: Tensor, have: Tensor, want: Tensor, gate_override: Tensor, head_override: Tensor,
+        self,
+        images: Tensor,
+        have: Tensor,
+        want: Tensor,
+        gate_override: Tensor,
+        head_override: Tensor,
         key: Tensor | None = None,
     ) -> Outputs:
         """images (S, K, C, H, W) in [0, 2], have (K), want (N), gate_override (N, K), head_override (N); -1 is auto."""
@@ -390,7 +405,13 @@ class MedK2N(nn.Module):
         return self.decode(images, features, have, want, key, fusion, head_override)
 
     def decode(
-        self, images: Tensor, features: list[Tensor], have: Tensor, want: Tensor, key: Tensor, fusion: Fusion,
+        self,
+        images: Tensor,
+        features: list[Tensor],
+        have: Tensor,
+        want: Tensor,
+        key: Tensor,
+        fusion: Fusion,
         head_override: Tensor,
     ) -> Outputs:
         """From features and fusion decisions to images; training also calls it with one gate turned."""
@@ -416,12 +437,9 @@ class MedK2N(nn.Module):
         weight = fusion.key + fusion.gate * fusion.w_eff * (1 - fusion.key)
         mix = (weight[..., None] * slots).transpose(2, 3).flatten(1, 2)  # (S, N * M, K)
         n = weight.shape[1]
-        raw = torch.bmm(mix, x.flatten(2)).reshape(s * n, -1, x.shape[-2], x.shape[-1])
-        return raw
+        return torch.bmm(mix, x.flatten(2)).reshape(s * n, -1, x.shape[-2], x.shape[-1])
 
-    def _quality(
-        self, decoded: Tensor, both: Tensor, error: Tensor, key_image: Tensor, memory: Tensor, task: Tensor
-    ) -> Tensor:
+    def _quality(self, decoded: Tensor, both: Tensor, error: Tensor, key_image: Tensor, memory: Tensor, task: Tensor) -> Tensor:
         inside = foreground(key_image, 2)
         s = memory.shape[0]
         pooled = torch.cat([pool(decoded, inside), memory.flatten(0, 1), task.expand(s, -1, -1).flatten(0, 1)], -1)
@@ -436,8 +454,18 @@ class Exported(nn.Module):
 
     INPUTS = ("images", "have", "want", "gate_override", "head_override")
     OUTPUTS = (
-        "synthesised", "expected_error", "w_global", "threshold", "gate", "w_eff", "gain", "key", "quality", "head",
-        "identity", "input_identity",
+        "synthesised",
+        "expected_error",
+        "w_global",
+        "threshold",
+        "gate",
+        "w_eff",
+        "gain",
+        "key",
+        "quality",
+        "head",
+        "identity",
+        "input_identity",
     )
 
     def __init__(self, network: MedK2N) -> None:

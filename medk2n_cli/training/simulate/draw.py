@@ -124,7 +124,9 @@ def _lesion(head: Head, rng: np.random.Generator, radius: float, layers: tuple[t
     radii = radius * np.exp(rng.normal(0, 0.25, 3))
     return Lesion(
         (float(centre[0]), float(centre[1]), float(centre[2])),
-        (float(radii[0]), float(radii[1]), float(radii[2])), layers, float(rng.uniform(0.1, 0.5)),
+        (float(radii[0]), float(radii[1]), float(radii[2])),
+        layers,
+        float(rng.uniform(0.1, 0.5)),
     )
 
 
@@ -136,7 +138,8 @@ def _acquisitions(rng: np.random.Generator, spacing: float) -> dict[Modality, Ac
         shifted = rng.random() < 0.3
         drawn[modality] = Acquisition(
             sequence=draw_sequence(modality, rng),
-            bias=np.zeros(BIAS_CONTROLS, np.float32) if modality.is_quantitative
+            bias=np.zeros(BIAS_CONTROLS, np.float32)
+            if modality.is_quantitative
             else rng.normal(0, strength, BIAS_CONTROLS).astype(np.float32),
             noise=float(rng.uniform(0.003, 0.05)),
             blur_mm=float(rng.uniform(0.7, 1.2) if coarse else rng.uniform(0.35, 0.8)),

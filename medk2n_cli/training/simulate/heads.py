@@ -60,14 +60,28 @@ def _cached(file: Path, cache: Path | None) -> Head:
     if stored and stored.exists():
         z = np.load(stored)
         box = z["brain_box"]
-        return Head(name, z["classes"], z["to_brain"], z["white"], z["deep_whole"], z["deep_stripped"],
-                    (tuple(box[0].tolist()), tuple(box[1].tolist())))
+        return Head(
+            name,
+            z["classes"],
+            z["to_brain"],
+            z["white"],
+            z["deep_whole"],
+            z["deep_stripped"],
+            (tuple(box[0].tolist()), tuple(box[1].tolist())),
+        )
     head = prepare(name, itk.to_lps_array(file))
     if stored:
         stored.parent.mkdir(parents=True, exist_ok=True)
         part = stored.with_suffix(".part.npz")
-        np.savez(part, classes=head.classes, to_brain=head.to_brain, white=head.white,
-                 deep_whole=head.deep_whole, deep_stripped=head.deep_stripped, brain_box=np.array(head.brain_box))
+        np.savez(
+            part,
+            classes=head.classes,
+            to_brain=head.to_brain,
+            white=head.white,
+            deep_whole=head.deep_whole,
+            deep_stripped=head.deep_stripped,
+            brain_box=np.array(head.brain_box),
+        )
         part.rename(stored)
     return head
 
@@ -89,7 +103,10 @@ def prepare(name: str, labels: NDArray[np.float32]) -> Head:
     whole = _deep(classes > 0, DEEP_WHOLE_MM)
     whole[:, :, : max(0, high[2] + 15 - HEAD_HEIGHT_MM)] = False
     return Head(
-        name, classes, to_brain, where[rng.choice(len(where), 20000)],
+        name,
+        classes,
+        to_brain,
+        where[rng.choice(len(where), 20000)],
         _neighbourhoods(classes, whole, rng),
         _neighbourhoods(classes, _deep(closed, DEEP_STRIPPED_MM), rng),
         ((low[0], low[1], low[2]), (high[0], high[1], high[2])),
@@ -112,9 +129,7 @@ def _deep(mask: NDArray[np.bool_], depth_mm: float) -> NDArray[np.bool_]:
     return np.asarray(ndimage.distance_transform_edt(padded)[1:-1, 1:-1, 40:-1] > depth_mm)
 
 
-def _neighbourhoods(
-    classes: NDArray[np.uint8], where: NDArray[np.bool_], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _neighbourhoods(classes: NDArray[np.uint8], where: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.uint8]:
     inner = np.zeros_like(where)
     inner[1:-1, 1:-1, 1:-1] = where[1:-1, 1:-1, 1:-1]
     points = np.argwhere(inner)

@@ -222,9 +222,7 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(image, kernel[None, None, None], padding=(0, reach))[:, 0]
 
 
-def _acquire(
-    sharp: Tensor, how: Acquisition, points: Tensor, low: float, gain: float, chance: torch.Generator
-) -> Tensor:
+def _acquire(sharp: Tensor, how: Acquisition, points: Tensor, low: float, gain: float, chance: torch.Generator) -> Tensor:
     """Coil profile, residual shift and Rician noise."""
     image = sharp * torch.exp(smooth_field(how.bias, points, _BIAS_SPAN_MM)[0])
     if any(how.shift_mm):

@@ -1,0 +1,5 @@
+"""`python -m medk2n_cli`."""
+
+from medk2n_cli.cli.app import main
+
+main()

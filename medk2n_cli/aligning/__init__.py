@@ -1,0 +1,1 @@
+"""Volumes on many grids become one AlignedStudy."""

@@ -1,0 +1,1 @@
+"""The only room that prints, prompts, reads the environment or exits."""

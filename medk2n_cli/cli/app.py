@@ -1,0 +1,168 @@
+"""`medk2n`: the commands, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medk2n_cli import __version__
+from medk2n_cli.core.errors import Medk2nError
+
+app = typer.Typer(
+    name="medk2n",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Synthesise missing MR contrasts with Med-K2N, and say how far to trust them. Research use only, not for diagnosis.",
+    epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/",
+)
+
+BUG = 1
+_JSON = typer.Option("--json", help="Print one JSON object on stdout, also when it fails.")
+_WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx file. Default: the embedded ones.")
+_USE = typer.Option("--use", help="T1=FILE: this file is the T1, whatever its name says. May be repeated.")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medk2n {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")
+def synthesize(
+    study: Annotated[list[Path], typer.Option("--in", help="A folder of NIfTI files, or a file; may be repeated.")],
+    want: Annotated[
+        str, typer.Option(help="Modalities to make, e.g. T2,FLAIR; 'missing' asks for all the study lacks.")
+    ] = "missing",
+    out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("medk2n-out"),
+    use: Annotated[list[str] | None, _USE] = None,
+    ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
+    grid: Annotated[str, typer.Option(help="Output grid: auto, iso (1 mm), or that of an acquired modality, e.g. T1.")] = "auto",
+    register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
+    weights: Annotated[str | None, _WEIGHTS] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr: device, stages, seconds.")] = False,
+) -> None:
+    """Synthesise modalities that a study lacks, from those it has."""
+    from medk2n_cli.cli.asking import parse_request
+    from medk2n_cli.cli.synthesising import Machine, Talk, synthesise_to_folder
+
+    request = parse_request(study, want, use or [], ignore, (grid, register))
+    talk = Talk(quiet=quiet or as_json, verbose=verbose)
+    data = synthesise_to_folder(request, out, Machine(weights, device, threads), overwrite, talk)
+    if as_json:
+        _print_json(data)
+
+
+@app.command(epilog="Example: medk2n scan study/")
+def scan(
+    study: Annotated[list[Path], typer.Argument(help="A folder of NIfTI files, or files.")],
+    use: Annotated[list[str] | None, _USE] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Say what every file of a study is taken for, and why. Nothing is computed or written."""
+    from medk2n_cli.cli.scanning import scan_report, show_scan
+
+    data = scan_report(study, use or [])
+    if as_json:
+        _print_json(data)
+    else:
+        show_scan(data)
+
+
+@app.command("inspect-weights", epilog="Example: medk2n inspect-weights medk2n-small")
+def inspect_weights(
+    which: Annotated[str | None, typer.Argument(help="Name, or path to an .onnx file. Default: the embedded weights.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Show what weights are: card, graph contract, gate nodes, what training measured."""
+    from medk2n_cli.cli.inspecting import inspect, show_inspection
+
+    data = inspect(which)
+    if as_json:
+        _print_json(data)
+    else:
+        show_inspection(data)
+
+
+@app.command(epilog="Example: medk2n demo --out demo/")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the study and the result.")] = Path("medk2n-demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Write a small simulated study (T1 and T2 of a head nobody owns) and synthesise what it lacks."""
+    from medk2n_cli.cli.demonstrating import run_demo
+    from medk2n_cli.cli.synthesising import Talk
+
+    data = run_demo(out, overwrite, Talk(quiet=as_json))
+    if as_json:
+        _print_json(data)
+
+
+def _print_json(data: dict[str, object]) -> None:
+    typer.echo(
+        json.dumps({"schema": "medk2n.cli/1", "status": "ok", "exit_code": 0, "data": data, "errors": []}, ensure_ascii=False)
+    )
+
+
+def main() -> None:
+    """Entry point of the `medk2n` command: errors become two lines (or one JSON object) and an exit code."""
+    asked_json = "--json" in sys.argv[1:]
+    try:
+        app()
+    except Medk2nError as failure:
+        _fail(failure, asked_json)
+        sys.exit(failure.exit_code)
+    except SystemExit as leaving:
+        if asked_json and leaving.code == 2:
+            _fail(
+                Medk2nError("The command line is not understood; see stderr.", next_step="medk2n --help", code="USAGE"), True, 2
+            )
+        raise
+    except KeyboardInterrupt:
+        typer.echo("stopped; nothing was left half-written", err=True)
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        bug = Medk2nError(
+            "This is a bug in medk2n.", next_step="Please report it with the lines above and your command.", code="BUG"
+        )
+        _fail(bug, asked_json, BUG)
+        sys.exit(BUG)
+
+
+def _fail(failure: Medk2nError, as_json: bool, exit_code: int | None = None) -> None:
+    code = failure.exit_code if exit_code is None else exit_code
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "schema": "medk2n.cli/1",
+                    "status": "error",
+                    "exit_code": code,
+                    "data": None,
+                    "errors": [failure.to_dict()],
+                },
+                ensure_ascii=False,
+            )
+        )
+    typer.echo(f"error: {failure.problem}\nnext:  {failure.next_step}", err=True)

@@ -1,0 +1,156 @@
+"""`medk2n synthesize`: the straight line with a progress bar before it and a table after it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from medk2n_cli import __version__
+from medk2n_cli.cli.tables import console, table
+from medk2n_cli.core.fusion import FusionReport
+from medk2n_cli.model.session import Session
+from medk2n_cli.pipeline import STAGES, Request, Result, open_weights, synthesise
+from medk2n_cli.pipeline import Progress as Tell
+from medk2n_cli.writing.folder import MANIFEST, open_folder
+from medk2n_cli.writing.result import write_result
+
+_LIBRARIES = ("numpy", "SimpleITK", "onnxruntime-gpu", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Which weights run, and on what."""
+
+    weights: str | None = None
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much is said. Progress only on a terminal."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+    @contextmanager
+    def progress(self) -> Iterator[Tell]:
+        """A bar on stderr over all stages."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda stage, share: None
+            return
+        columns = TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn()
+        with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+            tasks = {s: bar.add_task(s, total=1.0, visible=False) for s in STAGES}
+            yield lambda stage, share: bar.update(tasks[stage], completed=share, visible=True)
+
+    def say(self, line: str) -> None:
+        """One line on stderr, only with --verbose."""
+        if self.verbose:
+            console(stderr=True).print(line, markup=False)
+
+
+def synthesise_to_folder(request: Request, out: Path, machine: Machine, overwrite: bool, talk: Talk) -> dict[str, Any]:
+    """Open the folder, load the weights, run, write; what `--json` prints comes back.
+
+    Raises:
+        Medk2nError: any of its kinds; the output folder is then as it was.
+    """
+    with open_folder(out, overwrite) as folder:
+        session = open_weights(machine.weights, machine.device, machine.threads)
+        if not talk.quiet:
+            console(stderr=True).print(f"device: {session.device.name} ({session.device.why})", markup=False)
+        with talk.progress() as tell:
+            result = synthesise(request, session, tell)
+        for stage, seconds in result.seconds.items():
+            talk.say(f"{stage}: {seconds:.1f} s")
+        inputs = {s.label: s.files for s in result.sources.values()}
+        files = write_result(folder, result.synthesis, inputs, _facts(request, session, result))
+    if not talk.quiet:
+        _show(result.synthesis.report, out)
+    return {
+        "out": str(out),
+        "files": [f.name for f in files],
+        "manifest": MANIFEST,
+        "seconds": dict(result.seconds),
+        "report": result.synthesis.report.to_dict(),
+    }
+
+
+def _facts(request: Request, session: Session, result: Result) -> dict[str, object]:
+    """What the manifest says beside the digests."""
+    return {
+        "status": "done",
+        "versions": {"medk2n": __version__, "python": platform.python_version(), **_versions()},
+        "weights": {
+            "name": session.weights.card.name,
+            "version": session.weights.card.version,
+            "sha256": session.weights.card.sha256,
+        },
+        "device": {"name": session.device.name, "why": session.device.why, "threads": session.device.threads},
+        "options": {
+            "want": [m.value for m in request.want] if request.want else "missing",
+            "ignore": sorted(m.value for m in request.ignore),
+            "use": sorted(m.value for m in request.use),
+            "grid": request.alignment.grid,
+            "register": request.alignment.register,
+        },
+        "seconds": dict(result.seconds),
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _peak_memory_mb() -> float | None:
+    """Highest resident memory of this process so far; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def _show(report: FusionReport, out: Path) -> None:
+    """Per target: what each input gave, which gate closed, quality; then warnings, then where to look."""
+    rows = []
+    for target in report.targets:
+        for number, c in enumerate(target.contributions):
+            role = "key frame" if c.key else f"gate {'open' if c.gate else 'CLOSED'} ({c.w_global:.2f} vs {c.threshold:.2f})"
+            rows.append(
+                (
+                    target.modality.value if number == 0 else "",
+                    f"{target.quality:.2f}" if number == 0 else "",
+                    c.source.value,
+                    f"{c.share:.0%}",
+                    role,
+                )
+            )
+    screen = console()
+    screen.print(table("SYNTHETIC, NOT FOR DIAGNOSIS", ("target", "quality", "from", "share", "how"), rows, right=(1, 3)))
+    for i in report.inputs:
+        if i.registration == "registered":
+            screen.print(f"{i.modality.value} was moved {i.moved_mm:.1f} mm and turned {i.rotated_deg:.1f} degrees", markup=False)
+    for warning in report.warnings:
+        screen.print(f"warning: {warning}", markup=False)
+    for target in report.targets:
+        for warning in target.warnings:
+            screen.print(f"warning: {target.modality.value}: {warning}", markup=False)
+    screen.print(f"written to {out}: synth_*.nii.gz, report.json, fusion_weights.csv", markup=False)

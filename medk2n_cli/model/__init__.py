@@ -1,0 +1,1 @@
+"""What the weights are, where they are, and running them with ONNX Runtime."""

@@ -1,0 +1,170 @@
+"""Running the graph: a pilot pass decides the gates for the whole volume, the main pass makes every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from medk2n_cli.core.errors import DeviceError, WeightsError
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.tensors import ModelInput, ModelOutput
+from medk2n_cli.model.device import Device
+from medk2n_cli.model.store import Weights
+
+PILOT_SLICES = 16
+BATCH_SLICES = 8
+AUTO = -1
+
+Progress = Callable[[int, int], None]
+_Answer = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """Weights loaded on a device, ready to run."""
+
+    weights: Weights
+    device: Device
+    runtime: ort.InferenceSession
+
+
+def open_session(weights: Weights, device: Device) -> Session:
+    """Load the graph and check it against its card.
+
+    Raises:
+        WeightsError: not an ONNX graph, or its inputs and outputs are not those of the card.
+        DeviceError: CUDA was chosen and ONNX Runtime could not use it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = device.threads
+    providers: list[object] = ["CPUExecutionProvider"]
+    if device.is_cuda:
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+    try:
+        runtime = ort.InferenceSession(str(weights.file), options, providers=providers)
+    except Exception as failure:  # ONNX Runtime raises its own types, all derived from Exception
+        raise WeightsError(
+            f"{weights.file.name} is not a graph ONNX Runtime can load: {str(failure).splitlines()[0][:120]}.",
+            next_step="Check the file with: medk2n inspect-weights " + weights.file.name,
+            code="NOT_A_GRAPH",
+        ) from failure
+    if device.is_cuda and "CUDAExecutionProvider" not in runtime.get_providers():
+        raise DeviceError(
+            f"--device {device.name}: ONNX Runtime could not load its CUDA libraries.",
+            next_step="Install them with pip install 'medk2n[gpu]', or use --device cpu.",
+            code="CUDA_LIBRARIES",
+        )
+    _check_contract(runtime, weights)
+    return Session(weights, device, runtime)
+
+
+def _check_contract(runtime: ort.InferenceSession, weights: Weights) -> None:
+    inputs = tuple(i.name for i in runtime.get_inputs())
+    outputs = tuple(o.name for o in runtime.get_outputs())
+    card = weights.card
+    if set(inputs) != set(card.inputs) or outputs != card.outputs:
+        raise WeightsError(
+            f"The graph in {weights.file.name} does not keep its card's contract (inputs {', '.join(inputs)}).",
+            next_step="Export the weights again, card and graph in one act: python -m medk2n_cli.training export",
+            code="CONTRACT_BROKEN",
+        )
+
+
+def run(session: Session, given: ModelInput, want: Sequence[Modality], progress: Progress | None = None) -> ModelOutput:
+    """Synthesise every slice of `given` for every modality of `want`.
+
+    progress: called with (slices done, slices in all), the pilot's included.
+
+    Raises:
+        WeightsError: the graph failed or answered with values out of range.
+    """
+    tell = progress or (lambda done, total: None)
+    pilot = _spread(given.depth)
+    total = given.depth + len(pilot)
+    gates = np.full((len(want), len(given.have)), AUTO, np.float32)
+    heads = np.full(len(want), AUTO, np.int64)
+    try:
+        seen = [_ask(session, given, numbers, want, gates, heads) for numbers in _runs(pilot)]
+        tell(len(pilot), total)
+        gates, heads = _decide(session, _join(seen), given)
+        parts = []
+        for numbers in given.batches(BATCH_SLICES):
+            parts.append(_ask(session, given, numbers, want, gates, heads))
+            tell(len(pilot) + int(numbers[-1]) + 1, total)
+        return _output(session, _join(parts), given, tuple(want))
+    except (ValueError, RuntimeError) as failure:
+        raise WeightsError(
+            f"The weights '{session.weights.card.name}' failed on this study: {str(failure).splitlines()[0][:160]}.",
+            next_step="Report it with the output of medk2n inspect-weights; try other weights with --weights.",
+            code="GRAPH_FAILED",
+        ) from failure
+
+
+def _spread(depth: int) -> NDArray[np.int64]:
+    """Up to `PILOT_SLICES` slices, evenly through the head without its very ends."""
+    if depth <= PILOT_SLICES:
+        return np.arange(depth)
+    return np.unique(np.linspace(depth * 0.1, depth * 0.9, PILOT_SLICES).astype(np.int64))
+
+
+def _runs(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [numbers[s : s + BATCH_SLICES] for s in range(0, len(numbers), BATCH_SLICES)]
+
+
+def _ask(
+    session: Session,
+    given: ModelInput,
+    numbers: NDArray[np.int64],
+    want: Sequence[Modality],
+    gates: NDArray[np.float32],
+    heads: NDArray[np.int64],
+) -> _Answer:
+    slots = session.weights.card.modalities
+    feeds = {
+        "images": given.slices(numbers),
+        "have": np.array([slots.index(m) for m in given.have], np.int64),
+        "want": np.array([slots.index(m) for m in want], np.int64),
+        "gate_override": gates,
+        "head_override": heads,
+    }
+    return dict(zip(session.weights.card.outputs, session.runtime.run(None, feeds), strict=True))
+
+
+def _join(parts: list[_Answer]) -> _Answer:
+    """Answers of several batches as one; what does not depend on the slice is taken once."""
+    return {n: parts[0][n] if n == "key" else np.concatenate([p[n] for p in parts]) for n in parts[0]}
+
+
+def _decide(session: Session, pilot: _Answer, given: ModelInput) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The volume's gates and heads: the pilot's medians. A gate that flips between slices would make slabs."""
+    columns = _columns(session, given)
+    margin = (pilot["w_global"] - pilot["threshold"])[..., columns]  # (S, N, K)
+    gates = (np.median(margin, axis=0) >= 0).astype(np.float32)
+    heads = (pilot["head"].mean(axis=0) > 0.5).astype(np.int64)
+    return gates, heads
+
+
+def _columns(session: Session, given: ModelInput) -> list[int]:
+    slots = session.weights.card.modalities
+    return [slots.index(m) for m in given.have]
+
+
+def _output(session: Session, answer: _Answer, given: ModelInput, want: tuple[Modality, ...]) -> ModelOutput:
+    columns = _columns(session, given)
+    pairs = {n: answer[n][..., columns] for n in ("w_global", "threshold", "gate", "w_eff", "gain")}
+    return ModelOutput(
+        want=want,
+        synthesised=np.ascontiguousarray(answer["synthesised"].swapaxes(0, 1)),
+        expected_error=np.ascontiguousarray(answer["expected_error"].swapaxes(0, 1)),
+        key=np.argmax(answer["key"][:, columns], axis=1),
+        quality=answer["quality"],
+        head=answer["head"][0],
+        identity=answer["identity"],
+        input_identity=answer["input_identity"],
+        **pairs,
+    )

@@ -1,0 +1,93 @@
+"""The output folder: opened before any work, filled aside, and put in place at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from medk2n_cli.core.errors import OutputError
+
+MANIFEST = "result.json"
+_STAGING = ".medk2n-part-"
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where results go. Writers put files into `staging`; `commit` moves them to `path`, the manifest last."""
+
+    path: Path
+    staging: Path
+
+    def commit(self) -> None:
+        """Put everything in place. What an earlier result left and this one does not have is removed.
+
+        Raises:
+            OutputError: the files cannot be moved.
+        """
+        with _explained(self.path):
+            stale = _listed(self.path) - {f.name for f in self.staging.iterdir()}
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            for file in sorted(self.staging.iterdir(), key=lambda f: f.name == MANIFEST):
+                os.replace(file, self.path / file.name)
+            for name in stale:
+                (self.path / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
+    """A folder that can be written, and nothing left behind in it unless `commit` was called.
+
+    Raises:
+        OutputError: not a folder, not empty (without `overwrite`), or not writable.
+    """
+    created = not path.exists()
+    with _explained(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file, not a folder.", next_step="Give a folder to --out.", code="OUT_IS_FILE")
+        path.mkdir(parents=True, exist_ok=True)
+        if not overwrite and any(not f.name.startswith(_STAGING) for f in path.iterdir()):
+            raise OutputError(
+                f"The output folder {path} is not empty.",
+                next_step="Give another --out, or --overwrite to replace an earlier result in it.",
+                code="OUT_NOT_EMPTY",
+            )
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=path))
+        staging.chmod(0o755)
+    try:
+        yield OutputFolder(path, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if created and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise unwritable(path, failure) from failure
+
+
+def unwritable(path: Path, failure: OSError) -> OutputError:
+    """A full disk, a missing right, a vanished mount: said in one line."""
+    return OutputError(
+        f"Cannot write to {path}: {failure.strerror or failure}.",
+        next_step="Free some space or choose another folder with --out; nothing was left half-written.",
+        code="CANNOT_WRITE",
+    )
+
+
+def _listed(path: Path) -> set[str]:
+    """Names that the manifest of an earlier result lists."""
+    try:
+        stored = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return {Path(str(f["file"])).name for f in stored["outputs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
