@@ -22,6 +22,8 @@ from medk2n_cli.packing.pack import pack
 from medk2n_cli.packing.unpack import Answer, fusion_report, unpack_volumes
 from medk2n_cli.reading.scan import load, scan
 
+__all__ = ["STAGES", "Alignment", "Progress", "Request", "Result", "open_weights", "synthesise", "synthesize"]
+
 STAGES = ("scan", "load", "align", "pack", "run", "unpack")
 Progress = Callable[[str, float], None]  # stage, share of it done in 0..1
 
@@ -42,7 +44,7 @@ class Request:
     want: tuple[Modality, ...] | None = None
     use: Mapping[Modality, str] = field(default_factory=dict)
     ignore: frozenset[Modality] = frozenset()
-    alignment: Alignment = Alignment()
+    alignment: Alignment = field(default_factory=Alignment)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,7 +81,8 @@ def _filled(image: sitk.Image) -> sitk.Image:
         array[k] = sitk.GetArrayViewFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(array[k])))
     filled = sitk.GetImageFromArray(array)
     filled.CopyInformation(image)
-    return sitk.BinaryFillhole(filled)
+    whole: sitk.Image = sitk.BinaryFillhole(filled)
+    return whole
 
 
 def _depth(head: BoolArray, grid: Grid) -> NDArray[np.float32]:

@@ -122,4 +122,5 @@ def _working_image(volume: Volume) -> sitk.Image:
     top = float(np.percentile(volume.array, 99.5))
     image = sitk.Clamp(itk.to_image(volume.array, volume.grid), sitk.sitkFloat32, float(volume.array.min()), top)
     factors = [max(1, round(WORK_MM / mm)) for mm in volume.grid.spacing]
-    return sitk.BinShrink(image, factors)
+    small: sitk.Image = sitk.BinShrink(image, factors)
+    return small

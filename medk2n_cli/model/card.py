@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from medk2n_cli.core.errors import WeightsError
 from medk2n_cli.core.modality import Modality
@@ -128,9 +129,12 @@ def read_card(onnx_file: Path) -> ModelCard:
     if not isinstance(stored, dict) or names - set(stored):
         missing = sorted(names - set(stored)) if isinstance(stored, dict) else "everything"
         raise WeightsError(f"The card {file.name} lacks {missing}.", next_step=again, code="BAD_CARD")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names}
-    values["pairs"] = tuple(PairStatistics(**p) for p in stored["pairs"])
-    return ModelCard(**values)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in names}
+    try:
+        values["pairs"] = tuple(PairStatistics(**p) for p in stored["pairs"])
+        return ModelCard(**values)
+    except TypeError as failure:
+        raise WeightsError(f"The card {file.name} cannot be read: {failure}.", next_step=again, code="BAD_CARD") from failure
 
 
 def sha256_of(file: Path) -> str:

@@ -43,7 +43,7 @@ class Scale:
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Acquired values, any shape -> network scale in [0, 2]."""
-        return np.clip((values - np.float32(self.low)) * np.float32(self.gain), 0, TOP).astype(np.float32)
+        return np.asarray(np.clip((values - np.float32(self.low)) * np.float32(self.gain), 0, TOP), dtype=np.float32)
 
 
 def measure_scale(modality: Modality, deep_values: NDArray[np.float32]) -> Scale:

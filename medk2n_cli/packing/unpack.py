@@ -110,7 +110,7 @@ def _contributions(output: ModelOutput, have: tuple[Modality, ...], n: int) -> t
 
 def _weight(given: ModelInput) -> NDArray[np.float64]:
     """How much each slice counts: the area of head in it."""
-    return (given.stack[0] > 0).sum((1, 2)) + 1.0
+    return np.asarray((given.stack[0] > 0).sum((1, 2)) + 1.0)
 
 
 def _mean_identity(

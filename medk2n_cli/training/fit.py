@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medk2n_cli.core.modality import Modality
 from medk2n_cli.training import checkpoint, losses
 from medk2n_cli.training.corrupt import KINDS, corrupt
 from medk2n_cli.training.dataset import SLOTS, Batch, PackedStudy, RealStudies, SimulatedPool, collate
@@ -44,7 +45,7 @@ class Recipe:
     warm_steps: int = 5000
     average: float = 0.999
     seed: int = 1
-    weights: losses.Weights = losses.Weights()
+    weights: losses.Weights = field(default_factory=losses.Weights)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,13 @@ class _Run:
         if not use_real:
             self.pool.refresh(self.recipe.refresh if self.crop == self.recipe.crop else 1)
         samples = (self.real if use_real and self.real else self.pool).draw(size, self.rng)
-        have, want = self._subset(list(samples[0].slots))
+        have, want = self._subset(self._structural(list(samples[0].slots)))
         return collate(samples, have, want, self.rng)
+
+    def _structural(self, slots: list[int]) -> list[int]:
+        """Half of the simulated batches leave diffusion out: most studies that lack a contrast hold none."""
+        without = [s for s in slots if SLOTS[s] not in (Modality.DWI, Modality.ADC)]
+        return without if len(without) > 1 and self.rng.random() < 0.5 else slots
 
     def _subset(self, slots: list[int]) -> tuple[list[int], list[int]]:
         """Curriculum: one to one, then several to one, then all proper subsets evenly."""
@@ -181,14 +187,18 @@ class _Run:
         return key
 
     def _override(self, k: int, n: int, aux: int, spoiled: bool) -> Tensor:
-        """Warm-up: clean gates open, spoiled ones closed half of the time. Later: the gates decide in half of the steps."""
+        """Clean gates are held open all through the warm-up and in half of the later steps; otherwise the gates decide.
+
+        A spoiled input is nearly always shut out: its gain is measured without learning from it. Let in more often, it
+        taught young networks to turn all auxiliaries down, good ones too.
+        """
         override = torch.full((n, k), -1.0)
         warming = self.step_number < self.recipe.warm_steps
         if warming or self.rng.random() < 0.5:
             override[:] = 1.0
-            if spoiled:
-                override[:, aux] = float(self.rng.random() < 0.3)
-        if not spoiled and not warming and self.rng.random() < 0.15:
+        if spoiled:
+            override[:, aux] = float(not warming and self.rng.random() < 0.1)
+        elif not warming and self.rng.random() < 0.15:
             override[:, aux] = 0.0
         return override.to(self.device)
 

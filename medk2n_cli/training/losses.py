@@ -27,21 +27,22 @@ class Weights:
     ssim: float = 0.4
     error: float = 0.05
     quality: float = 0.5
-    gate: float = 0.2
+    gate: float = 0.4
     gain: float = 0.2
     affinity: float = 1.0
     identity: float = 0.1  # the image encoder learns on acquired images alone
     looks: float = 0.03  # L_cua and L_metric of synthesised ones, encoder frozen
 
 
-def ssim_map(a: Tensor, b: Tensor, size: int = 7) -> Tensor:
+def ssim_map(a: Tensor, b: Tensor, data_range: float = SSIM_RANGE, size: int = 7) -> Tensor:
     """(..., H, W) each -> local SSIM, same shape; uniform window, K1 = 0.01, K2 = 0.03 (Wang et al. 2004)."""
-    flat = torch.stack([a, b, a * a, b * b, a * b]).flatten(1, -3)
+    flat = torch.stack([a, b, a * a, b * b, a * b]).reshape(5, -1, *a.shape[-2:])
     mean = F.avg_pool2d(flat, size, stride=1, padding=size // 2, count_include_pad=False)
     ma, mb, aa, bb, ab = mean.reshape(5, *a.shape)
-    c1, c2 = (0.01 * SSIM_RANGE) ** 2, (0.03 * SSIM_RANGE) ** 2
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     va, vb, cov = (aa - ma * ma).clamp_min(0), (bb - mb * mb).clamp_min(0), ab - ma * mb
-    return (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    similarity: Tensor = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return similarity
 
 
 def in_head(values: Tensor, weight: Tensor) -> Tensor:

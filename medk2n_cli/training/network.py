@@ -71,6 +71,12 @@ class Outputs(NamedTuple):
     fusion: Fusion
 
 
+def _fill(parameter: Tensor | nn.Module | None, value: float) -> None:
+    """Set a bias before training starts."""
+    assert isinstance(parameter, Tensor)
+    nn.init.constant_(parameter, value)
+
+
 class Film(nn.Module):
     """Scale and shift channels by a condition: (B, c, h, w), (B, D) -> (B, c, h, w)."""
 
@@ -98,11 +104,12 @@ class Block(nn.Module):
         self.film = Film(condition, channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.normal_(self.second.weight, std=1e-3)
-        nn.init.zeros_(self.second.bias)
+        _fill(self.second.bias, 0.0)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         level = x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-2)
-        return x + self.second(F.silu(self.film(self.first(level), condition)))
+        step: Tensor = self.second(F.silu(self.film(self.first(level), condition)))
+        return x + step
 
 
 class ConvEncoder(nn.Module):
@@ -149,7 +156,8 @@ class PreWeightNet(nn.Module):
         query = self.task_encoder(torch.cat([base, task.expand_as(base)], -1))
         bank = self.memory.index_select(0, want)  # (N, rows, D)
         score = (query[:, :, None] * bank).sum(-1) / query.shape[-1] ** 0.5
-        return (score.softmax(-1)[..., None] * bank).sum(2)
+        memory: Tensor = (score.softmax(-1)[..., None] * bank).sum(2)
+        return memory
 
     def forward(self, pair: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """pair (S, N, K, 4D + agreement), memory (S, N, D) -> w_global, gain (S, N, K), x (S, N, K, D)."""
@@ -184,7 +192,7 @@ class EffiWeightNet(nn.Module):
         d = size.descriptor
         self.project = nn.Linear(4 * d + 2, d)
         self.weight = mlp(d, d, 1)
-        nn.init.constant_(self.weight[2].bias, 1.5)  # start by letting auxiliaries in strongly
+        _fill(self.weight[2].bias, 1.5)  # start by letting auxiliaries in strongly
 
     def forward(self, w_global: Tensor, tau: Tensor, memory: Tensor, x_gate: Tensor, who: Tensor) -> Tensor:
         """Scalars (S, N, K), memory and x_gate (S, N, K, D), who (N, K, 2D) -> w_eff (S, N, K)."""
@@ -202,11 +210,10 @@ class TaskHeadNet(nn.Module):
         self.hidden = nn.ModuleList(nn.Conv2d(w, w, 3, padding=1) for _ in range(2))
         self.out = nn.ModuleList(nn.Conv2d(w, 4, 1) for _ in range(2))
         for head in self.out:
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
-        nn.init.constant_(self.out[1].bias, 0.3)
+            _fill(head.bias, 0.0)
+        _fill(self.out[1].bias, 0.3)
         self.error = nn.Conv2d(w, 4, 1)
-        nn.init.constant_(self.error.bias, -2.0)
+        _fill(self.error.bias, -2.0)
         self.quality = nn.ModuleList(mlp(w + 2 * d + 2, d, 1) for _ in range(2))
 
     def images(self, features: Tensor, key_image: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,7 +368,8 @@ class MedK2N(nn.Module):
         u = u * torch.rsqrt(pool(u * u, inside) + 1e-5)[..., None, None]
         base, weight = u.index_select(1, key), inside.index_select(1, key)
         both = (base * weight).flatten(3)[:, :, None] * u.flatten(3)[:, None]  # (S, N, K, a, hw)
-        return both.sum(-1) / weight.flatten(2).sum(-1)[:, :, None, None]
+        agreement: Tensor = both.sum(-1) / weight.flatten(2).sum(-1)[:, :, None, None]
+        return agreement
 
     def _gate(self, w_global: Tensor, tau: Tensor, key: Tensor, override: Tensor) -> Tensor:
         gate = (w_global >= tau).to(w_global.dtype)

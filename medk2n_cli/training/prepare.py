@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from medk2n_cli.aligning.align import align
+from medk2n_cli.core.errors import Medk2nError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
+from medk2n_cli.training.baselines import TrainingVoxels
 
 SLOTS = list(Modality)
+_LOG = logging.getLogger(__name__)
 
 
 def prepare(folder: Path, out: Path) -> Path:
-    """One study folder -> ``out/NAME.npz``: images (m, S, H, W) float16, slots, head, spacing."""
+    """One study folder -> ``out/NAME.npz``: images (m, S, H, W) float16, slots, head, spacing; kept if newer than the study.
+
+    Raises:
+        StudyError: the study cannot be read or aligned.
+    """
+    file = out / f"{folder.name}.npz"
+    newest = max(f.stat().st_mtime for f in folder.rglob("*") if f.is_file())
+    if file.exists() and file.stat().st_mtime > newest:
+        return file
     aligned = align(load(scan([folder]).chosen()))
     packed = pack(aligned)
-    file = out / f"{folder.name}.npz"
     out.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
     np.savez(
@@ -28,7 +40,38 @@ def prepare(folder: Path, out: Path) -> Path:
         head=cut(aligned.head.astype(np.float32), packed.box) > 0,
         stripped=aligned.stripped,
         spacing=aligned.grid.spacing,
-        moves=[aligned.moves[m].moved_mm for m in packed.input.have],
     )
     part.rename(file)
     return file
+
+
+def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> tuple[Path, ...]:
+    """Every study folder below `places` with at least two contrasts; one that fails is logged and left out."""
+    found = []
+    for folder in _study_folders(places):
+        if folder.name in held_out:
+            continue
+        try:
+            found.append(prepare(folder, out))
+        except Medk2nError as failure:
+            _LOG.warning("%s left out: %s", folder.name, failure.problem)
+    return tuple(found)
+
+
+def training_voxels(files: Sequence[Path]) -> TrainingVoxels:
+    """Normalised voxels of prepared studies, for the baselines."""
+    studies = []
+    for file in files:
+        stored = np.load(file)
+        images = {SLOTS[s]: stored["images"][n].astype(np.float32) for n, s in enumerate(stored["slots"])}
+        studies.append((images, stored["head"]))
+    return TrainingVoxels.of(studies)
+
+
+def _study_folders(places: Sequence[Path]) -> Iterator[Path]:
+    """Folders that directly hold at least two recognised contrasts."""
+    for place in places:
+        for folder in sorted({place, *(f for f in place.rglob("*") if f.is_dir())}):
+            files = [f for f in folder.iterdir() if f.is_file()]
+            if files and len({s.modality for s in scan(files).series if s.unused is None}) > 1:
+                yield folder

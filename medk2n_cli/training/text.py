@@ -22,7 +22,8 @@ DESCRIPTIONS: dict[Modality, str] = {
     Modality.T2: "T2-weighted brain MRI: cerebrospinal fluid very bright, grey matter brighter than white matter, oedema bright.",
     Modality.FLAIR: "Fluid-attenuated inversion recovery brain MRI: cerebrospinal fluid suppressed to black, grey matter "
     "slightly brighter than white matter, white matter lesions and oedema bright.",
-    Modality.DWI: "Diffusion-weighted brain MRI with b = 1000 s/mm2: cerebrospinal fluid dark, acute stroke very bright, low resolution.",
+    Modality.DWI: "Diffusion-weighted brain MRI with b = 1000 s/mm2: cerebrospinal fluid dark, acute stroke very bright, "
+    "low resolution.",
     Modality.ADC: "Map of the apparent diffusion coefficient of the brain: cerebrospinal fluid bright, tissue uniformly grey, "
     "acute stroke dark.",
 }

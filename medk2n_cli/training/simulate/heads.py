@@ -136,4 +136,4 @@ def _neighbourhoods(classes: NDArray[np.uint8], where: NDArray[np.bool_], rng: n
     points = points[rng.choice(len(points), _SAMPLES)]
     offsets = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(1, 27, 3)
     i, j, k = np.moveaxis(points[:, None] + offsets, -1, 0)
-    return classes[i, j, k]
+    return np.asarray(classes[i, j, k], dtype=np.uint8)

@@ -116,7 +116,8 @@ class _Fine:
         position = torch.arange(self.depth, device=fine.device, dtype=fine.dtype)
         at = torch.tensor(self.slices_at, device=fine.device, dtype=fine.dtype)
         weight = torch.exp(-0.5 * ((position - at[:, None]) / sigma) ** 2)
-        return torch.tensordot(weight / weight.sum(1, keepdim=True), fine, 1)
+        averaged: Tensor = torch.tensordot(weight / weight.sum(1, keepdim=True), fine, 1)
+        return averaged
 
 
 def _points(draw: Draw, window: Window, device: torch.device) -> tuple[Tensor, _Fine]:
@@ -186,7 +187,7 @@ def _ellipsoid_distance(inside: Tensor, lesion: Lesion, seed: int) -> Tensor:
     """1 on the surface; roughened by a smooth random field that depends on the lesion alone."""
     offset = inside - torch.tensor(lesion.centre, device=inside.device)
     relative = offset / torch.tensor(lesion.radii, device=inside.device)
-    distance = relative.norm(dim=-1)
+    distance: Tensor = relative.norm(dim=-1)
     rng = np.random.default_rng([seed, int(lesion.centre[0] * 7 + lesion.centre[1] * 911 + lesion.centre[2] * 5077)])
     rough = rng.normal(0, lesion.roughness, (7, 7, 7)).astype(np.float32)
     return distance + smooth_field(rough, relative, 3.0)[0]

@@ -1,0 +1,138 @@
+"""`python -m medk2n_cli.training simulate | fit | evaluate | export | bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CACHE = Path.home() / ".cache" / "medk2n" / "training"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse and run one command; results are printed as JSON on stdout."""
+    asked = _parser().parse_args(arguments)
+    result = asked.run(asked)
+    json.dump(result, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m medk2n_cli.training", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    maps = {"type": Path, "required": True, "help": "folder of head_*.nii.gz label maps"}
+
+    simulate = commands.add_parser("simulate", help="label maps in, aligned six-contrast studies out")
+    simulate.add_argument("--label-maps", **maps)  # type: ignore[arg-type]
+    simulate.add_argument("--out", type=Path, required=True, help="folder for the studies")
+    simulate.add_argument("--count", type=int, default=1)
+    simulate.add_argument("--seed", type=int, default=0, help="of the first study; the same seed gives the same study")
+    simulate.add_argument("--slices", type=int, default=None, help="only so many slices around the brain's centre")
+    simulate.add_argument("--sheet", action="store_true", help="also a contact sheet, sheet.png")
+    simulate.add_argument("--cache", type=Path, default=CACHE)
+    simulate.set_defaults(run=_simulate)
+
+    fit = commands.add_parser("fit", help="train, or go on training")
+    fit.add_argument("--label-maps", **maps)  # type: ignore[arg-type]
+    fit.add_argument("--checkpoint", type=Path, required=True, help="file to write, and with --resume to start from")
+    fit.add_argument("--minutes", type=float, required=True)
+    fit.add_argument("--resume", action="store_true")
+    fit.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders; may be repeated")
+    fit.add_argument("--hold-out", default="", help="names of study folders never to train on, comma separated")
+    fit.add_argument("--size", choices=("small", "base"), default="small")
+    fit.add_argument("--rate", type=float, default=1e-3)
+    fit.add_argument("--seed", type=int, default=1)
+    fit.add_argument("--cache", type=Path, default=CACHE)
+    fit.set_defaults(run=_fit)
+
+    evaluate = commands.add_parser("evaluate", help="weights on held-out studies, beside the baselines, protocols H, W and P")
+    evaluate.add_argument("studies", type=Path, nargs="+", help="study folders that hold several contrasts")
+    evaluate.add_argument("--data", type=Path, action="append", default=[], help="training studies, for the baselines")
+    evaluate.add_argument("--weights", default=None, help="name or .onnx file")
+    evaluate.add_argument("--cache", type=Path, default=CACHE)
+    evaluate.add_argument("--out", type=Path, default=None, help="also write every row to this JSON file")
+    evaluate.set_defaults(run=_evaluate)
+
+    export = commands.add_parser("export", help="checkpoint to NAME.onnx and its card, in one act")
+    export.add_argument("--checkpoint", type=Path, required=True)
+    export.add_argument("--out", type=Path, required=True, help="the .onnx file")
+    export.add_argument("--metrics", type=Path, action="append", default=[], help="JSON of evaluate, for the card")
+    export.add_argument("--label-maps", type=Path, default=None, help="measure the gates of clean pairs for the card")
+    export.add_argument("--cache", type=Path, default=CACHE)
+    export.set_defaults(run=_export)
+
+    bench = commands.add_parser("bench", help="speed as ratios, all measured in this run")
+    bench.add_argument("--weights", default=None)
+    bench.add_argument("--checkpoint", type=Path, default=None, help="the same weights for eager torch")
+    bench.add_argument("--slices", type=int, default=32)
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _simulate(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.simulate.heads import load_heads
+    from medk2n_cli.training.simulate.studies import write_sheet, write_study
+
+    heads = load_heads(asked.label_maps, asked.cache / "heads")
+    folders = []
+    for number in range(asked.seed, asked.seed + asked.count):
+        folders.append(write_study(heads[number % len(heads)], number, asked.out / f"sim_{number:06d}", asked.slices))
+    if asked.sheet:
+        write_sheet(folders, asked.out / "sheet.png")
+    return {"studies": [str(f) for f in folders]}
+
+
+def _fit(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.fit import Recipe, Sources, fit
+    from medk2n_cli.training.prepare import prepare_all
+
+    held = tuple(n for n in asked.hold_out.split(",") if n)
+    studies = prepare_all(asked.data, asked.cache / "studies", held)
+    recipe = Recipe(size=asked.size, minutes=asked.minutes, rate=asked.rate, seed=asked.seed)
+    file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
+    return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
+
+
+def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.model.device import choose_device
+    from medk2n_cli.model.session import open_session
+    from medk2n_cli.model.store import find
+    from medk2n_cli.training.evaluate import evaluate, summary
+    from medk2n_cli.training.prepare import prepare_all, training_voxels
+
+    session = open_session(find(asked.weights), choose_device("auto"))
+    held = tuple(s.name for s in asked.studies)
+    voxels = training_voxels(prepare_all(asked.data, asked.cache / "studies", held))
+    rows = {s.name: evaluate(session, s, voxels) for s in asked.studies}
+    result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
+    if asked.out:
+        every = {name: [r.to_dict() for r in found] for name, found in rows.items()}
+        asked.out.write_text(json.dumps({"summary": result, "rows": every}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _export(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.checkpoint import load_network
+    from medk2n_cli.training.export import Measured, export
+    from medk2n_cli.training.pairs import measure_pairs
+
+    metrics: dict[str, object] = {}
+    for file in asked.metrics:
+        metrics |= json.loads(file.read_text(encoding="utf-8"))["summary"]
+    gates: dict[str, dict[str, float]] = {}
+    if asked.label_maps:
+        gates = measure_pairs(load_network(asked.checkpoint)[0], asked.label_maps, asked.cache / "heads")
+    card = export(asked.checkpoint, asked.out, Measured(metrics, gates))
+    return {"weights": str(asked.out), "sha256": card.sha256, "parameters": card.parameters}
+
+
+def _bench(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.bench import bench
+
+    return bench(asked.weights, asked.checkpoint, asked.slices)
+
+
+if __name__ == "__main__":
+    main()

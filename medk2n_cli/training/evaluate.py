@@ -1,0 +1,164 @@
+"""Held-out studies through the tool's own line, every subset of inputs, beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medk2n_cli.aligning.align import Alignment, align
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.volumes import AlignedStudy
+from medk2n_cli.model.session import Session, run
+from medk2n_cli.packing.normalise import measure_scale
+from medk2n_cli.packing.pack import cut, pack
+from medk2n_cli.reading.scan import load, scan
+from medk2n_cli.training import baselines
+from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
+from medk2n_cli.training.metrics import Scores, protocol_h, protocol_p, protocol_w
+
+STRUCTURAL = (Modality.T1, Modality.T1C, Modality.T2, Modality.FLAIR)
+METHODS = ("medk2n", "constant", "matched", "quadratic")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target from one subset of inputs: protocol H and W scores by method, P as (PSNR, SSIM), and the decisions."""
+
+    subject: str
+    have: tuple[str, ...]
+    target: str
+    h: dict[str, Scores]
+    w: dict[str, Scores]
+    p: tuple[float, float]
+    predicted_ssim: float
+    gates: dict[str, int]
+    identity: str
+    input_identity: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """``T1+T2``."""
+        return "+".join(self.have)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON."""
+        return {
+            "subject": self.subject,
+            "have": list(self.have),
+            "target": self.target,
+            "H": {k: v.to_dict() for k, v in self.h.items()},
+            "W": {k: v.to_dict() for k, v in self.w.items()},
+            "P": {"psnr": round(self.p[0], 3), "ssim": round(self.p[1], 4)},
+            "predicted_ssim": round(self.predicted_ssim, 4),
+            "gates": self.gates,
+            "identity": self.identity,
+            "input_identity": self.input_identity,
+        }
+
+
+def evaluate(session: Session, folder: Path, training: TrainingVoxels) -> list[Row]:
+    """All proper subsets of what the study in `folder` holds, each missing contrast scored against the acquired one."""
+    whole = align(load(scan([folder]).chosen()))
+    held = [m for m in Modality if m in whole.volumes]
+    rows: list[Row] = []
+    for k in range(1, len(held)):
+        for have in combinations(held, k):
+            rows += _subset(session, folder.name, whole, have, training)
+    return rows
+
+
+def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[Modality], training: TrainingVoxels) -> list[Row]:
+    """Masks and normalisation come from the inputs alone, as when the target really is missing."""
+    study = align({m: whole.volumes[m] for m in have}, Alignment(register=False))
+    packed = pack(study)
+    want = [m for m in whole.volumes if m not in have]
+    output = run(session, packed.input, want)
+    head = cut(study.head.astype(np.float32), packed.box) > 0
+    inputs = dict(zip(packed.input.have, packed.input.stack, strict=True))
+    slots = session.weights.card.modalities
+    rows = []
+    for n, target in enumerate(want):
+        acquired = whole.volumes[target].array
+        scale = measure_scale(target, acquired[study.deep])
+        truth = cut(scale.apply(acquired) * study.head, packed.box)
+        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, training)}
+        keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}
+        rows.append(
+            Row(
+                subject,
+                tuple(m.value for m in have),
+                target.value,
+                {name: protocol_h(v, truth, head) for name, v in made.items()},
+                {name: protocol_w(v, truth, head) for name, v in made.items()},
+                protocol_p(made["medk2n"], truth, head),
+                float(output.quality[:, n].mean()),
+                keys,
+                slots[int(output.identity[:, n].mean(0).argmax())].value,
+                {
+                    m.value: slots[int(output.input_identity[:, k].mean(0).argmax())].value
+                    for k, m in enumerate(packed.input.have)
+                },
+            )
+        )
+    return rows
+
+
+def _baselines(
+    inputs: Mapping[Modality, FloatArray], target: Modality, truth: FloatArray, head: NDArray[np.bool_], training: TrainingVoxels
+) -> dict[str, FloatArray]:
+    """(0), (a) with the input that turns out best, (b) where training studies hold what it takes."""
+    made = {"constant": baselines.constant(truth, head)}
+    matched = [baselines.histogram_matched(x, target, head, training) for x in inputs.values()]
+    made["matched"] = max(matched, key=lambda v: protocol_h(v, truth, head).r2)
+    fitted = baselines.quadratic(inputs, target, training)
+    if fitted is not None:
+        made["quadratic"] = fitted
+    return made
+
+
+def by_subset(rows: Sequence[Row], method: str, score: str = "r2", protocol: str = "h") -> dict[str, float]:
+    """Subset -> mean over its missing targets."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        scores: dict[str, Scores] = getattr(row, protocol)
+        if method in scores:
+            found.setdefault(row.name, []).append(float(getattr(scores[method], score)))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def summary(rows: Sequence[Row]) -> dict[str, object]:
+    """What the card tells of one subject: means over all subsets, and each subset's R2."""
+
+    def mean(method: str, score: str, protocol: str = "h") -> float:
+        return round(float(np.mean(list(by_subset(rows, method, score, protocol).values()))), 4)
+
+    methods = [m for m in METHODS if any(m in r.h for r in rows)]
+    p_psnr: dict[str, list[float]] = {}
+    for row in rows:
+        p_psnr.setdefault(row.name, []).append(row.p[0])
+    identified = [r.identity == r.target for r in rows]
+    named = [a == b for r in rows for a, b in r.input_identity.items()]
+    predicted, measured = [r.predicted_ssim for r in rows], [r.h["medk2n"].ssim for r in rows]
+    return {
+        "subsets": len(by_subset(rows, "medk2n")),
+        "protocol_H": {m: {"r2": mean(m, "r2"), "psnr": mean(m, "psnr"), "ssim": mean(m, "ssim")} for m in methods},
+        "protocol_W": {m: {"r2": mean(m, "r2", "w")} for m in methods},
+        "protocol_H_r2_by_subset": {m: {k: round(v, 3) for k, v in by_subset(rows, m).items()} for m in methods},
+        "protocol_P_psnr_by_subset": {k: round(float(np.mean(v)), 2) for k, v in p_psnr.items()},
+        "r2_by_number_of_inputs": _by_count(rows),
+        "synthesised_named_right": round(float(np.mean(identified)), 3),
+        "inputs_named_right": round(float(np.mean(named)), 3),
+        "quality_correlation": round(float(np.corrcoef(predicted, measured)[0, 1]), 3) if len(rows) > 2 else None,
+    }
+
+
+def _by_count(rows: Sequence[Row]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(str(len(row.have)), []).append(row.h["medk2n"].r2)
+    return {k: round(float(np.mean(v)), 4) for k, v in found.items()}
