@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +22,7 @@ from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.recognise import recognise
 
 SUFFIXES = (".nii.gz", ".nii")
+_FLOATS = {16: "f4", 64: "f8"}  # NIfTI-1 datatype codes
 _TOLERANCE_MM = 1.0  # how far apart the two transforms of a header may put a corner
 
 
@@ -46,7 +49,7 @@ def read_series(file: Path, label: str) -> Series:
     try:
         reader.ReadImageInformation()
         header = _header(file)
-    except (RuntimeError, OSError, EOFError, ValueError) as failure:
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, struct.error) as failure:
         return series.refused(*_why_unreadable(failure))
     size = list(reader.GetSize())
     if reader.GetDimension() == 4 and size[3] == 1:
@@ -74,6 +77,7 @@ def load_volume(series: Series) -> Volume:
         StudyError: the file is truncated, holds NaN, or is empty.
     """
     file = series.files[0]
+    _check_body(series, file)
     try:
         image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="NiftiImageIO")
     except RuntimeError as failure:
@@ -82,11 +86,37 @@ def load_volume(series: Series) -> Volume:
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     array = itk.to_array(image)
-    if not np.isfinite(array).all():
-        raise _refusal(series, "NAN_VOXELS", f"{int((~np.isfinite(array)).sum())} voxels are not finite numbers")
     if array.min() == array.max():
         raise _refusal(series, "EMPTY_VOLUME", f"every voxel is {array.min():g}")
     return Volume(array, itk.grid_of(image))
+
+
+def _check_body(series: Series, file: Path) -> None:
+    """ITK reads a truncated file without a word and turns NaN into 0, so both are looked for in the bytes themselves."""
+    try:
+        with _opened(file) as stream:
+            raw = stream.read()
+    except (OSError, EOFError, zlib.error) as failure:
+        raise _refusal(series, "TRUNCATED", "it ends too early or is damaged") from failure
+    order = _byte_order(raw)
+    dim = struct.unpack(order + "8h", raw[40:56])
+    datatype, bits = struct.unpack(order + "2h", raw[70:74])
+    start, count = int(struct.unpack(order + "f", raw[108:112])[0]), int(np.prod(dim[1 : dim[0] + 1], dtype=np.int64))
+    if len(raw) < start + count * bits // 8:
+        raise _refusal(series, "TRUNCATED", f"it ends after {len(raw)} of {start + count * bits // 8} bytes")
+    if datatype in _FLOATS:
+        bad = int((~np.isfinite(np.frombuffer(raw, order + _FLOATS[datatype], count, start))).sum())
+        if bad:
+            raise _refusal(series, "NAN_VOXELS", f"{bad} voxels are not finite numbers")
+
+
+def _opened(file: Path) -> BinaryIO:
+    """The file's bytes, decompressed where its name ends in .gz."""
+    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
+
+
+def _byte_order(header: bytes) -> str:
+    return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
 
 
 def _refusal(series: Series, code: str, reason: str) -> StudyError:
@@ -126,8 +156,8 @@ def _sidecar(file: Path) -> dict[str, object] | None:
 
 def _header(file: Path) -> bytes:
     """The first 348 bytes."""
-    with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as raw:
-        header = raw.read(348)
+    with _opened(file) as stream:
+        header = stream.read(348)
     if len(header) < 348:
         raise EOFError("header cut short")
     return header
@@ -135,7 +165,7 @@ def _header(file: Path) -> bytes:
 
 def _transforms_disagree(header: bytes, size: list[int]) -> str | None:
     """NIfTI-1 allows two transforms; readers pick different ones, so a file whose two differ may come out mirrored."""
-    order = "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
+    order = _byte_order(header)
     qform_code, sform_code = struct.unpack(order + "2h", header[252:256])
     if qform_code <= 0 or sform_code <= 0:
         return None

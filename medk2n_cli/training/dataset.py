@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.training.simulate.draw import draw_study
-from medk2n_cli.training.simulate.heads import HEAD_HEIGHT_MM, Head
+from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import HeadTensors, Window, render
 
 SLOTS = list(Modality)
@@ -82,9 +82,9 @@ class SimulatedPool:
         source = self._heads[rng.integers(len(self._heads))]
         draw = draw_study(source.head, int(rng.integers(2**31)))
         box = np.array(source.head.brain_box, dtype=float)
-        half = np.minimum(box[1] - box[0], HEAD_HEIGHT_MM) / 2
+        half = (box[1] - box[0]) / 2
         reach = np.maximum(half + 8 - np.array([self._crop[1], self._crop[0], 0]) / 2, 0)
-        reach[2] = half[2] * 0.95
+        reach[2] = half[2] + 8
         centre = rng.uniform(-reach, reach)
         window = Window((float(centre[0]), float(centre[1]), float(centre[2])), self._crop, 3)
         out = render(source, draw, window, SLOTS)

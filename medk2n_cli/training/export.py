@@ -90,7 +90,16 @@ def write_graph(network: MedK2N, file: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    program.save(str(file))
+    model = program.model_proto
+    # The exporter notes source paths and stack traces of the exporting machine on every node; they stay here.
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+    file.write_bytes(model.SerializeToString())
 
 
 def compare(network: MedK2N, file: Path) -> float:

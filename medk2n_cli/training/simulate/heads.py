@@ -15,6 +15,7 @@ from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label
 FAR_MM = 30
 DEEP_WHOLE_MM, DEEP_STRIPPED_MM = 25, 10  # as in aligning.head, so that both agree
 HEAD_HEIGHT_MM = 165  # below this far from the top of the head there is neck
+_BRAIN_HEIGHT_MM = 140
 _CLOSING_MM = 8
 _SAMPLES = 6000
 
@@ -30,7 +31,7 @@ class Head:
         white: (n, 3) int16 indices of white matter: places where lesions start.
         deep_whole, deep_stripped: (n, 27) uint8 classes of 3x3x3 neighbourhoods in the deep head, from which
             the normalisation of a study is estimated without rendering all of it.
-        brain_box: ((i0, j0, k0), (i1, j1, k1)) bounds of the solid brain.
+        brain_box: ((i0, j0, k0), (i1, j1, k1)) bounds of the solid brain, without the cord below it.
     """
 
     name: str
@@ -100,6 +101,7 @@ def prepare(name: str, labels: NDArray[np.float32]) -> Head:
     rng = np.random.default_rng(0)
     inside = np.argwhere(solid)
     low, high = inside.min(0).tolist(), (inside.max(0) + 1).tolist()
+    low[2] = max(low[2], high[2] - _BRAIN_HEIGHT_MM)
     whole = _deep(classes > 0, DEEP_WHOLE_MM)
     whole[:, :, : max(0, high[2] + 15 - HEAD_HEIGHT_MM)] = False
     return Head(

@@ -16,17 +16,18 @@ from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.packing.normalise import to_units
 from medk2n_cli.training.simulate.draw import Draw, draw_study
-from medk2n_cli.training.simulate.heads import HEAD_HEIGHT_MM, Head
+from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import HeadTensors, Rendered, Window, render
 
 _SHAPE = (232, 200)  # rows to posterior and columns to left, 1 mm: holds every head
+_HEIGHT_MM = 160.0  # from the top of the head to below the cerebellum
 _SLAB_MM = 24.0  # rendered at once
 
 
 def write_study(head: Head, seed: int, folder: Path, slices: int | None = None, draw: Draw | None = None) -> Path:
     """``T1.nii.gz`` ... ``ADC.nii.gz``, ``lesions.nii.gz`` and ``simulation.json``; the same seed gives the same study."""
     draw = draw or draw_study(head, seed)
-    count = slices or int(HEAD_HEIGHT_MM / draw.spacing)
+    count = slices or int(_HEIGHT_MM / draw.spacing)
     parts = _slabs(HeadTensors.of(head, torch.device("cpu")), draw, count)
     folder.mkdir(parents=True, exist_ok=True)
     affine = np.diag([1.0, 1.0, draw.spacing, 1.0])

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from medk2n_cli.reading.recognise import recognise
+
+NAMES = [
+    ("sub-01_T1w", "T1"), ("sub-01_ses-2_acq-mprage_T1w", "T1"), ("sub-01_ce-gadolinium_T1w", "T1C"), ("sub-01_T2w", "T2"),
+    ("sub-01_FLAIR", "FLAIR"), ("sub-01_dwi", "DWI"), ("sub-01_ADC", "ADC"),
+    ("BraTS-GLI-00000-000-t1n", "T1"), ("BraTS-GLI-00000-000-t1c", "T1C"), ("BraTS-GLI-00000-000-t2w", "T2"),
+    ("BraTS-GLI-00000-000-t2f", "FLAIR"), ("BraTS20_Training_001_t1", "T1"), ("BraTS20_Training_001_t1ce", "T1C"),
+    ("BraTS20_Training_001_t2", "T2"), ("BraTS20_Training_001_flair", "FLAIR"),
+    ("sub-strokecase0001_ses-0001_adc", "ADC"), ("dwi", "DWI"), ("adc", "ADC"), ("flair", "FLAIR"),
+    ("T2", "T2"), ("t1", "T1"), ("T1_post_contrast", "T1C"), ("AX_T1_POST_GD_FLAIR", "T1C"), ("sag T1 FLAIR", "T1"),
+    ("Ax T2 FLAIR FS", "FLAIR"), ("t2_flair_space", "FLAIR"), ("t1 ce", "T1C"), ("ax T2 TSE", "T2"), ("3D_MPRAGE", "T1"),
+    ("T1_MPRAGE_gado", "T1C"), ("DWI_ADC", "ADC"),
+]
+UNKNOWN = [
+    "image", "scan_0001", "t2star", "T2*_gre", "swi", "MRA_TOF", "localizer_t1", "PD_T2", "T1_T2", "synth_FLAIR",
+    "BraTS20_Training_001_seg", "T1_brain_mask", "lesions", "sub-01_bold", "perfusion_dsc", "T1_subtraction", "CT_head",
+]
+
+
+@pytest.mark.parametrize(("name", "modality"), NAMES)
+def test_a_name_people_use_is_recognised(name: str, modality: str) -> None:
+    answer = recognise(name)
+    assert answer.modality is not None
+    assert answer.modality.value == modality
+    assert "'" in answer.evidence, "the evidence quotes the word that decided"
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_is_allowed_and_wrong_is_not(name: str) -> None:
+    answer = recognise(name)
+    assert answer.modality is None
+    assert answer.evidence
+    assert answer.code
+
+
+def test_a_contrast_agent_in_the_sidecar_makes_a_t1_a_t1c() -> None:
+    answer = recognise("T1w", {"SeriesDescription": "t1 mprage", "ContrastBolusIngredient": "GADOLINIUM"})
+    assert answer.modality is not None
+    assert answer.modality.value == "T1C"
+    assert "contrast agent" in answer.evidence
+
+
+def test_a_sidecar_names_a_file_whose_name_says_nothing() -> None:
+    answer = recognise("0007", {"SeriesDescription": "AX FLAIR LONGTR"})
+    assert answer.modality is not None
+    assert answer.modality.value == "FLAIR"
+
+
+def test_name_and_sidecar_that_contradict_each_other_are_unknown_with_both_said() -> None:
+    answer = recognise("T2", {"SeriesDescription": "Ax FLAIR"})
+    assert answer.modality is None
+    assert answer.code == "CONTRADICTION"
+    assert "t2" in answer.evidence
+    assert "flair" in answer.evidence

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medk2n_cli.core.errors import StudyError
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.reading.scan import scan
+from tests import phantom
+
+
+def test_every_file_gets_a_row_used_or_not(head_study: Path, tmp_path: Path) -> None:
+    folder = phantom.write_study(tmp_path / "s", (Modality.T1, Modality.T2))
+    (folder / "notes.txt").write_text("not an image")
+    (folder / "broken_FLAIR.nii.gz").write_bytes(b"junk")
+    study = scan([folder])
+    assert [(s.label, s.unused is None) for s in study.series] == [
+        ("T1.nii.gz", True), ("T2.nii.gz", True), ("broken_FLAIR.nii.gz", False),
+    ]
+    assert list(study.chosen()) == [Modality.T1, Modality.T2]
+
+
+def test_use_overrules_the_name(tmp_path: Path) -> None:
+    folder = phantom.write_study(tmp_path, (Modality.T1, Modality.T2))
+    study = scan([folder], {Modality.FLAIR: "T2.nii.gz"})
+    chosen = study.chosen()
+    assert chosen[Modality.FLAIR].label == "T2.nii.gz"
+    assert chosen[Modality.FLAIR].evidence == "named by --use"
+    assert Modality.T2 not in chosen
+
+
+def test_use_settles_a_tie(tmp_path: Path) -> None:
+    grid = phantom.axial()
+    for name in ("a_T1.nii.gz", "b_T1.nii.gz"):
+        phantom.write(tmp_path / name, phantom.volume(Modality.T1, grid), grid)
+    with pytest.raises(StudyError) as failure:
+        scan([tmp_path]).chosen()
+    assert failure.value.code == "DUPLICATE_MODALITY"
+    assert scan([tmp_path], {Modality.T1: "b_T1.nii.gz"}).chosen()[Modality.T1].label == "b_T1.nii.gz"
+
+
+def test_use_that_names_no_file_is_an_error(head_study: Path) -> None:
+    with pytest.raises(StudyError, match="names no file"):
+        scan([head_study], {Modality.T1: "nothing.nii.gz"})
+
+
+def test_files_may_be_given_instead_of_a_folder(head_study: Path) -> None:
+    study = scan([head_study / "T1.nii.gz"])
+    assert list(study.chosen()) == [Modality.T1]
+
+
+def test_a_synthetic_image_is_never_an_input(tmp_path: Path) -> None:
+    folder = phantom.write_study(tmp_path, (Modality.T1, Modality.T2))
+    (folder / "T2.json").write_text(json.dumps({"synthetic": True}))
+    study = scan([folder])
+    assert list(study.chosen()) == [Modality.T1]
+    assert study.series[1].code == "SYNTHETIC"
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="does not exist"):
+        scan([tmp_path / "nowhere"])
+
+
+def test_brats_bids_and_plain_layouts_are_read(tmp_path: Path) -> None:
+    grid = phantom.axial((8.0, 8.0, 8.0))
+    layouts = {
+        "brats": ["BraTS-GLI-00001-000-t1n", "BraTS-GLI-00001-000-t1c", "BraTS-GLI-00001-000-t2w", "BraTS-GLI-00001-000-t2f",
+                  "BraTS-GLI-00001-000-seg"],
+        "bids": ["sub-01/anat/sub-01_T1w", "sub-01/anat/sub-01_ce-gd_T1w", "sub-01/anat/sub-01_T2w", "sub-01/anat/sub-01_FLAIR"],
+        "isles": ["sub-x_dwi", "sub-x_adc", "sub-x_flair"],
+    }
+    for layout, names in layouts.items():
+        for name in names:
+            phantom.write(tmp_path / layout / f"{name}.nii.gz", phantom.volume(Modality.T1, grid), grid)
+    four = [Modality.T1, Modality.T1C, Modality.T2, Modality.FLAIR]
+    assert list(scan([tmp_path / "brats"]).chosen()) == four
+    assert list(scan([tmp_path / "bids"]).chosen()) == four
+    assert list(scan([tmp_path / "isles"]).chosen()) == [Modality.FLAIR, Modality.DWI, Modality.ADC]
