@@ -30,9 +30,9 @@ def sample(modality: Modality, lps: NDArray[np.float64]) -> NDArray[np.float32]:
     skin, skull, grey, white, ventricle, mark = SIGNALS[modality]
     radius = np.linalg.norm(lps / _AXES, axis=-1)
     value = np.zeros(radius.shape)
-    for limit, level in ((1.0, skin), (0.94, skull), (0.86, grey), (0.74, white)):
+    for limit, level in ((1.0, skin), (0.95, skull), (0.83, grey), (0.72, white)):
         value = np.where(radius < limit, level, value)
-    value = np.where((radius < 0.74) & (radius > 0.55) & (np.sin(lps[..., 0] / 7) * np.sin(lps[..., 2] / 9) > 0.3), grey, value)
+    value = np.where((radius < 0.72) & (radius > 0.55) & (np.sin(lps[..., 0] / 7) * np.sin(lps[..., 2] / 9) > 0.3), grey, value)
     value = np.where(np.linalg.norm(lps / [9, 26, 14], axis=-1) < 1, ventricle, value)
     value = np.where(np.linalg.norm(lps - MARK_LPS, axis=-1) < 9, mark, value)
     return value.astype(np.float32)

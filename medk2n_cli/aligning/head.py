@@ -65,20 +65,17 @@ def _picture(volumes: Mapping[Modality, Volume]) -> NDArray[np.float32]:
 
 
 def _largest(mask: BoolArray, grid: Grid) -> BoolArray:
-    """Opened, largest component, closed, filled slice by slice and as a whole."""
-    image = itk.to_image(mask, grid)
-    in_plane = [2, 2, 0]
-    image = sitk.BinaryMorphologicalOpening(image, in_plane, sitk.sitkBall)
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(image), sortByObjectSize=True)
-    image = sitk.BinaryMorphologicalClosing(parts == 1, [4, 4, 0], sitk.sitkBall)
-    return np.asarray(itk.to_array(_filled(image)) > 0)
+    """Opened, filled (the scalp's ring holds the brain even where dark bone parts them), largest component, closed, filled."""
+    image = sitk.BinaryMorphologicalOpening(itk.to_image(mask, grid), [2, 2, 0], sitk.sitkBall)
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(_filled(image)), sortByObjectSize=True)
+    return np.asarray(itk.to_array(_filled(sitk.BinaryMorphologicalClosing(parts == 1, [4, 4, 0], sitk.sitkBall))) > 0)
 
 
 def _filled(image: sitk.Image) -> sitk.Image:
     """Holes of every axial slice (a hole may be open below, where the field of view ends), then of the whole."""
     array = sitk.GetArrayFromImage(image)
     for k in range(array.shape[0]):
-        array[k] = sitk.GetArrayViewFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(array[k])))
+        array[k] = sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(array[k])))
     filled = sitk.GetImageFromArray(array)
     filled.CopyInformation(image)
     whole: sitk.Image = sitk.BinaryFillhole(filled)

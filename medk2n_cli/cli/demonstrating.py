@@ -12,7 +12,7 @@ from medk2n_cli.core.errors import OutputError
 from medk2n_cli.pipeline import Request
 from medk2n_cli.writing.folder import unwritable
 
-_SOURCES = ("T1.nii.gz", "T2.nii.gz")
+_SOURCES = ("T1.nii.gz", "T2.nii.gz", "simulation.json")
 
 
 def run_demo(out: Path, overwrite: bool, talk: Talk) -> dict[str, Any]:

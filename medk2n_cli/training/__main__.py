@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--count", type=int, default=1)
     simulate.add_argument("--seed", type=int, default=0, help="of the first study; the same seed gives the same study")
     simulate.add_argument("--slices", type=int, default=None, help="only so many slices around the brain's centre")
+    simulate.add_argument("--demo", action="store_true", help="whole heads, 5 mm slices: how medk2n_cli/_demo was made")
     simulate.add_argument("--sheet", action="store_true", help="also a contact sheet, sheet.png")
     simulate.add_argument("--cache", type=Path, default=CACHE)
     simulate.set_defaults(run=_simulate)
@@ -73,12 +74,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _simulate(asked: argparse.Namespace) -> dict[str, object]:
     from medk2n_cli.training.simulate.heads import load_heads
-    from medk2n_cli.training.simulate.studies import write_sheet, write_study
+    from medk2n_cli.training.simulate.studies import demo_draw, write_sheet, write_study
 
     heads = load_heads(asked.label_maps, asked.cache / "heads")
-    folders = []
+    folders: list[Path] = []
     for number in range(asked.seed, asked.seed + asked.count):
-        folders.append(write_study(heads[number % len(heads)], number, asked.out / f"sim_{number:06d}", asked.slices))
+        head = heads[number % len(heads)]
+        draw = demo_draw(head, number) if asked.demo else None
+        folders.append(write_study(head, number, asked.out / f"sim_{number:06d}", asked.slices, draw))
     if asked.sheet:
         write_sheet(folders, asked.out / "sheet.png")
     return {"studies": [str(f) for f in folders]}

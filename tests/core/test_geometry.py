@@ -68,7 +68,12 @@ def test_two_known_and_different_frames_are_never_the_same_place() -> None:
 
 @pytest.mark.parametrize(
     "affine",
-    [np.zeros((4, 4)), np.diag([1.0, 1.0, 0.0, 1.0]), np.full((4, 4), np.nan), np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])],
+    [
+        np.zeros((4, 4)),
+        np.diag([1.0, 1.0, 0.0, 1.0]),
+        np.full((4, 4), np.nan),
+        np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+    ],
 )
 def test_a_flat_voxel_is_refused(affine: np.ndarray) -> None:
     with pytest.raises(ValueError):

@@ -8,7 +8,16 @@ from medk2n_cli.core.modality import SPELLINGS, Modality
 
 @pytest.mark.parametrize(
     ("spelling", "modality"),
-    [("t1ce", "T1C"), ("T1w", "T1"), ("t2f", "FLAIR"), ("T2-FLAIR", "FLAIR"), ("t1n", "T1"), ("dwi", "DWI"), ("ADC", "ADC"), (" t2w ", "T2")],
+    [
+        ("t1ce", "T1C"),
+        ("T1w", "T1"),
+        ("t2f", "FLAIR"),
+        ("T2-FLAIR", "FLAIR"),
+        ("t1n", "T1"),
+        ("dwi", "DWI"),
+        ("ADC", "ADC"),
+        (" t2w ", "T2"),
+    ],
 )
 def test_people_may_spell_it_their_way(spelling: str, modality: str) -> None:
     assert Modality.parse(spelling).value == modality

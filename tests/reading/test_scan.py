@@ -17,7 +17,9 @@ def test_every_file_gets_a_row_used_or_not(head_study: Path, tmp_path: Path) -> 
     (folder / "broken_FLAIR.nii.gz").write_bytes(b"junk")
     study = scan([folder])
     assert [(s.label, s.unused is None) for s in study.series] == [
-        ("T1.nii.gz", True), ("T2.nii.gz", True), ("broken_FLAIR.nii.gz", False),
+        ("T1.nii.gz", True),
+        ("T2.nii.gz", True),
+        ("broken_FLAIR.nii.gz", False),
     ]
     assert list(study.chosen()) == [Modality.T1, Modality.T2]
 
@@ -67,8 +69,13 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_brats_bids_and_plain_layouts_are_read(tmp_path: Path) -> None:
     grid = phantom.axial((8.0, 8.0, 8.0))
     layouts = {
-        "brats": ["BraTS-GLI-00001-000-t1n", "BraTS-GLI-00001-000-t1c", "BraTS-GLI-00001-000-t2w", "BraTS-GLI-00001-000-t2f",
-                  "BraTS-GLI-00001-000-seg"],
+        "brats": [
+            "BraTS-GLI-00001-000-t1n",
+            "BraTS-GLI-00001-000-t1c",
+            "BraTS-GLI-00001-000-t2w",
+            "BraTS-GLI-00001-000-t2f",
+            "BraTS-GLI-00001-000-seg",
+        ],
         "bids": ["sub-01/anat/sub-01_T1w", "sub-01/anat/sub-01_ce-gd_T1w", "sub-01/anat/sub-01_T2w", "sub-01/anat/sub-01_FLAIR"],
         "isles": ["sub-x_dwi", "sub-x_adc", "sub-x_flair"],
     }

@@ -1,0 +1,152 @@
+"""Left stays left: the head is a formula, so every orientation, slice order and handedness must show the same patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medk2n_cli.aligning.align import Alignment, align
+from medk2n_cli.aligning.choose import choose_reference, output_grid
+from medk2n_cli.aligning.register import register
+from medk2n_cli.aligning.resample import resample
+from medk2n_cli.core.errors import RequestError, StudyError
+from medk2n_cli.core.geometry import Grid
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.volumes import Volume
+from tests import phantom
+from tests.core.test_geometry import rotation
+
+PLANES = {
+    "axial": np.eye(3),
+    "coronal": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "sagittal": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]),
+    "oblique": rotation(0.3, -0.2, 0.4),
+}
+
+
+def head(modality: Modality, grid: Grid, move: np.ndarray | None = None) -> Volume:
+    return Volume(phantom.volume(modality, grid, move), grid)
+
+
+def where_is_the_mark(volume: Volume) -> np.ndarray:
+    """Centre of the brightest ball: the T2 phantom's mark is no brighter than its ventricle, the T1C's is."""
+    bright = volume.array > 1250
+    return volume.grid.to_lps(np.argwhere(bright).mean(0))
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, 1, -1), (-1, -1, -1)], ids=str)
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_voxel_keeps_its_place(plane: str, flips: tuple[int, int, int]) -> None:
+    grid = phantom.around(PLANES[plane] * np.array(flips), (1.5, 1.5, 3.0))
+    study = align({Modality.T1C: head(Modality.T1C, grid)})
+    assert np.allclose(where_is_the_mark(study.volumes[Modality.T1C]), phantom.MARK_LPS, atol=0.7)
+    assert np.all(np.diag(study.grid.direction) > 0), "i runs to the left, j to posterior, k to superior"
+    back = resample(study.volumes[Modality.T1C], output_grid(grid, "auto"))
+    assert back.grid.same_place(grid)
+    assert np.allclose(where_is_the_mark(back), phantom.MARK_LPS, atol=0.9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(*[st.floats(-0.5, 0.5)] * 3), st.sampled_from(["axial", "coronal", "sagittal"]), st.sampled_from([1, -1]))
+def test_a_voxel_keeps_its_place_at_any_angle(angles: tuple[float, float, float], plane: str, hand: int) -> None:
+    grid = phantom.around(rotation(*angles) @ PLANES[plane] * np.array([hand, 1, 1]), (2.0, 2.5, 3.0))
+    study = align({Modality.T1C: head(Modality.T1C, grid)})
+    assert np.allclose(where_is_the_mark(study.volumes[Modality.T1C]), phantom.MARK_LPS, atol=1.2)
+
+
+def test_a_known_move_is_found_and_told() -> None:
+    fixed, move = head(Modality.T1, phantom.axial((2.0, 2.0, 3.0))), np.array([4.0, -3.0, 2.0])
+    moving = head(Modality.T2, phantom.axial((2.0, 2.0, 3.0)), move)
+    found = register(fixed, moving, Modality.T2)
+    assert found.transform is not None
+    assert np.allclose(np.array(found.transform.TransformPoint((0.0, 0.0, 0.0))), move, atol=0.8)
+    assert found.move.moved_mm == pytest.approx(np.linalg.norm(move), abs=0.8)
+    assert found.move.how == "registered"
+
+
+def test_what_is_aligned_already_is_left_alone() -> None:
+    grid = phantom.axial((2.0, 2.0, 3.0))
+    found = register(head(Modality.T1, grid), head(Modality.T2, grid), Modality.T2)
+    assert found.transform is None
+    assert found.move.moved_mm == 0.0
+
+
+def test_fields_of_view_that_do_not_overlap_are_refused() -> None:
+    grid = phantom.axial((4.0, 4.0, 4.0))
+    affine = grid.affine.copy()
+    affine[0, 3] += 500
+    far = Volume(phantom.volume(Modality.T2, grid), Grid(grid.shape, affine))
+    with pytest.raises(StudyError) as failure:
+        align({Modality.T1: head(Modality.T1, grid), Modality.T2: far})
+    assert failure.value.code == "NO_OVERLAP"
+
+
+def test_no_register_trusts_the_files() -> None:
+    grid = phantom.axial((4.0, 4.0, 4.0))
+    volumes = {m: head(m, grid) for m in (Modality.T1, Modality.T2)}
+    study = align(volumes, Alignment(register=False))
+    assert study.moves[Modality.T2].how == "not registered"
+
+
+def test_the_finest_volume_is_the_reference_unless_another_is_asked_for() -> None:
+    volumes = {
+        Modality.T1: head(Modality.T1, phantom.axial((2.0, 2.0, 6.0))),
+        Modality.T2: head(Modality.T2, phantom.axial((2.0, 2.0, 3.0))),
+    }
+    assert choose_reference(volumes) is Modality.T2
+    assert choose_reference(volumes, "T1") is Modality.T1
+    with pytest.raises(RequestError, match="holds no FLAIR"):
+        choose_reference(volumes, "FLAIR")
+
+
+def test_a_whole_head_and_a_stripped_brain_are_told_apart_by_the_picture() -> None:
+    grid = phantom.axial((2.0, 2.0, 3.0))
+    whole = align({Modality.T1: head(Modality.T1, grid)})
+    inside = np.linalg.norm(phantom.points(grid) / np.array([70.0, 88.0, 78.0]), axis=-1) < 0.83
+    brain = Volume(phantom.volume(Modality.T1, grid) * inside, grid)
+    stripped = align({Modality.T1: brain})
+    assert not whole.stripped
+    assert stripped.stripped
+    assert 0 < whole.deep.sum() < whole.head.sum()
+    assert 0 < stripped.deep.sum() < stripped.head.sum()
+
+
+def test_the_head_is_the_same_every_time_and_touches_no_corner() -> None:
+    grid = phantom.axial((2.0, 2.0, 3.0))
+    one, other = (align({Modality.T1: head(Modality.T1, grid)}) for _ in range(2))
+    assert np.array_equal(one.head, other.head)
+    assert not one.head[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+
+
+def test_noise_is_no_head() -> None:
+    grid = phantom.axial((4.0, 4.0, 4.0))
+    rng = np.random.default_rng(1)
+    speckle = (rng.random(grid.shape) > 0.97).astype(np.float32) * 100
+    with pytest.raises(StudyError) as failure:
+        align({Modality.T1: Volume(speckle, grid)})
+    assert failure.value.code == "NO_HEAD"
+
+
+def test_coarser_voxels_are_averages_of_finer_ones() -> None:
+    fine, coarse = (
+        Grid((40, 40, 40), np.eye(4)),
+        Grid((10, 10, 10), np.array([[4, 0, 0, 1.5], [0, 4, 0, 1.5], [0, 0, 4, 1.5], [0, 0, 0, 1.0]])),
+    )
+    stripes = np.indices(fine.shape).sum(0) % 2 * 100.0
+    inner = resample(Volume(stripes.astype(np.float32), fine), coarse).array[2:-2, 2:-2, 2:-2]
+    assert np.allclose(inner, 50, atol=2)
+
+
+@pytest.mark.parametrize("name", ["longitudinal_01_study1", "cross_sectional_19"])
+def test_real_studies_are_aligned_within_what_a_patient_moves(open_ms: Path, name: str) -> None:
+    from medk2n_cli.reading.scan import load, scan
+
+    study = align(load(scan([open_ms / name]).chosen()))
+    assert max(m.moved_mm for m in study.moves.values()) < 8
+    assert study.stripped is name.startswith("cross")
+    litres = study.head.sum() * np.prod(study.grid.spacing) / 1e6
+    assert 0.9 < litres < 4

@@ -1,0 +1,71 @@
+"""The straight line on real studies, with the shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.pipeline import Request, open_weights, synthesise, synthesize
+from medk2n_cli.reading.scan import load, scan
+from tests import phantom
+
+T1, T1C, T2, FLAIR, DWI, ADC = Modality
+
+
+def test_the_one_call_api_returns_volumes_and_report(head_study: Path) -> None:
+    result = synthesize(head_study, want="FLAIR,T1C")
+    assert set(result.volumes) == {FLAIR, T1C}
+    assert result.report.to_dict()["schema"] == "medk2n.fusion-report/1"
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal"])
+def test_left_stays_left_all_the_way_through_the_network(plane: str, tmp_path: Path) -> None:
+    """The mark is bright in T1C and FLAIR alike; its place in the synthesised FLAIR is its place in the patient."""
+    axes = {"axial": np.eye(3), "sagittal": np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])}[plane]
+    grid = phantom.around(axes, (2.0, 2.0, 2.0))
+    made = synthesize(phantom.write_study(tmp_path, (T1C, T2), grid), want="FLAIR").volumes[FLAIR]
+    assert made.grid.same_place(grid)
+    mirrored = phantom.MARK_LPS * [-1, 1, 1]
+    at, other = (_mean_around(made.array, phantom.points(grid), place) for place in (phantom.MARK_LPS, mirrored))
+    assert abs(at - other) > 30, "the network answers differently where the mark is"
+    aligned = _mean_around(phantom.volume(FLAIR, grid), phantom.points(grid), phantom.MARK_LPS)
+    assert abs(at - aligned) < abs(other - aligned)
+
+
+def _mean_around(array: np.ndarray, points: np.ndarray, place: np.ndarray) -> float:
+    return float(array[np.linalg.norm(points - place, axis=-1) < 6].mean())
+
+
+def test_a_real_whole_head_gets_back_a_flair_that_resembles_its_own(open_ms: Path) -> None:
+    study = open_ms / "longitudinal_01_study1"
+    result = synthesise(Request((study,), (FLAIR,), ignore=frozenset({FLAIR})), open_weights())
+    made = result.synthesis.volumes[FLAIR]
+    reference = scan([study]).chosen()[T1].grid
+    assert reference is not None
+    assert made.grid.same_place(reference)
+    from medk2n_cli.aligning.resample import resample
+
+    truth = resample(load(scan([study]).chosen())[FLAIR], made.grid).array
+    inside = made.array > 100
+    assert inside.mean() > 0.1
+    assert np.corrcoef(made.array[inside], truth[inside])[0, 1] > 0.6
+
+
+def test_a_real_study_gets_everything_it_lacks(open_ms: Path) -> None:
+    result = synthesise(Request((open_ms / "longitudinal_01_study1",)), open_weights())
+    assert set(result.synthesis.volumes) == {T1C, DWI, ADC}
+    report = result.synthesis.report
+    assert {i.modality for i in report.inputs} == {T1, T2, FLAIR}
+    assert all(max(i.identity, key=lambda m: i.identity[m]) in (i.modality, T1C, T1) for i in report.inputs)
+    assert any("diffusion" in w for t in report.targets for w in t.warnings)
+
+
+def test_swapped_files_are_noticed(open_ms: Path) -> None:
+    study = open_ms / "longitudinal_01_study1"
+    swapped = {T2: "FLAIR.nii.gz", FLAIR: "T2.nii.gz"}
+    result = synthesise(Request((study,), (T1,), use=swapped, ignore=frozenset({T1})), open_weights())
+    said = " ".join(result.synthesis.report.warnings)
+    assert "looks like T2" in said or "looks like FLAIR" in said

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the training room needs the train extra")
+
+import numpy as np  # noqa: E402
+
+from medk2n_cli.training import checkpoint, losses  # noqa: E402
+from medk2n_cli.training.corrupt import KINDS, corrupt  # noqa: E402
+from medk2n_cli.training.export import Disagreement, Measured, export  # noqa: E402
+from medk2n_cli.training.fit import Recipe, Sources, _Run  # noqa: E402
+from medk2n_cli.training.metrics import protocol_h, protocol_p, protocol_w  # noqa: E402
+from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.text import text_vectors  # noqa: E402
+from tests.training.heads import formula_head  # noqa: E402
+
+TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=3)
+
+
+@pytest.fixture
+def network() -> MedK2N:
+    torch.manual_seed(0)
+    made = MedK2N(TINY, text_vectors()).eval()
+    with torch.no_grad():
+        for head in made.taskhead.out:
+            head.weight.mul_(20)
+    return made
+
+
+def test_text_vectors_differ_between_contrasts() -> None:
+    vectors = torch.nn.functional.normalize(text_vectors(), dim=-1)
+    alike = vectors @ vectors.T - torch.eye(6)
+    assert vectors.shape == (6, 384)
+    assert float(alike.max()) < 0.95
+
+
+def test_any_subset_in_any_subset_out(network: MedK2N) -> None:
+    for have, want in (([0], [1, 2, 3, 4, 5]), ([5, 0, 3], [2]), ([1, 2, 3, 4, 5], [0])):
+        images = torch.rand(2, len(have), 3, 32, 48)
+        out = network(
+            images, torch.tensor(have), torch.tensor(want), torch.full((len(want), len(have)), -1.0), torch.full((len(want),), -1)
+        )
+        assert out.synthesised.shape == (2, len(want), 32, 48)
+        assert out.fusion.key.sum(1).tolist() == [1.0] * len(want)
+        assert bool((out.expected_error > 0).all())
+        assert bool(((out.fusion.threshold >= 0.05) & (out.fusion.threshold <= 0.90)).all())
+        assert bool(((out.fusion.w_eff >= 0.001) & (out.fusion.w_eff <= 0.999)).all())
+
+
+def test_the_straight_through_gate_passes_gradients_to_the_threshold(network: MedK2N) -> None:
+    network.train()
+    have, want = torch.tensor([0, 2]), torch.tensor([3])
+    out = network(torch.rand(2, 2, 3, 32, 32), have, want, torch.full((1, 2), -1.0), torch.tensor([-1]))
+    out.heads.sum().backward()
+    gradient = network.threshold.threshold[2].weight.grad
+    assert gradient is not None
+    assert float(gradient.abs().sum()) > 0
+
+
+def test_every_kind_of_corruption_spoils_only_its_input() -> None:
+    images = torch.rand(2, 2, 3, 48, 48)
+    for kind in KINDS:
+        spoiled = corrupt(kind, images, 1, torch.Generator().manual_seed(1))
+        assert torch.equal(spoiled[:, 0], images[:, 0])
+        assert not torch.equal(spoiled[:, 1], images[:, 1])
+        assert float(spoiled.min()) >= 0
+        assert float(spoiled.max()) <= 2
+
+
+def test_ssim_of_an_image_with_itself_is_one() -> None:
+    image = torch.rand(2, 32, 32)
+    assert torch.allclose(losses.ssim_map(image, image), torch.ones_like(image), atol=1e-4)
+    assert float(losses.ssim_map(image, torch.rand(2, 32, 32)).mean()) < 0.5
+
+
+def test_protocols_agree_with_their_definitions() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((4, 64, 64)).astype(np.float32)
+    head = np.zeros(truth.shape, bool)
+    head[:, 4:60, 4:60] = True
+    perfect = protocol_h(truth, truth, head)
+    assert perfect.r2 == pytest.approx(1)
+    assert perfect.ssim == pytest.approx(1, abs=1e-3)
+    mean = np.full_like(truth, truth[head].mean())
+    assert protocol_h(mean, truth, head).r2 == pytest.approx(0, abs=1e-5)
+    assert protocol_h(truth * 0.5 + 0.1, truth, head).r2 < 0.9
+    assert protocol_w(truth * 0.5 + 0.1, truth, head).r2 == pytest.approx(1, abs=1e-4)
+    assert protocol_p(truth, truth, head)[1] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """Two prepared formula heads, as `load_heads` finds them in its cache."""
+    folder = tmp_path_factory.mktemp("maps")
+    for number in (1, 2):
+        (folder / f"head_0{number}.nii.gz").write_bytes(b"prepared already")
+        head = formula_head(f"head_0{number}")
+        np.savez(
+            folder / f"head_0{number}.npz",
+            classes=head.classes,
+            to_brain=head.to_brain,
+            white=head.white,
+            deep_whole=head.deep_whole,
+            deep_stripped=head.deep_stripped,
+            brain_box=np.array(head.brain_box),
+        )
+    return Sources(folder, folder)
+
+
+def recipe() -> Recipe:
+    return Recipe(minutes=1, batch=2, crop=(48, 48), whole=(64, 64), pool=8, refresh=1, warm_steps=2)
+
+
+def test_training_goes_on_where_it_stopped(sources: Sources, tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    first = _Run(recipe(), sources, file, resume=False)
+    for _ in range(6):
+        first.step(0.0)
+    first.save(6.0)
+    second = _Run(recipe(), sources, file, resume=True)
+    assert second.step_number == 6
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    moments = [s["exp_avg"] for s in second.optimiser.state_dict()["state"].values()]
+    assert moments
+    assert any(float(m.abs().sum()) > 0 for m in moments)
+    second.step(0.99)  # the last share of a run sees whole slices
+    assert second.crop == (64, 64)
+    second.save(1.0)
+    _, progress = checkpoint.load(file)
+    assert (progress.step, progress.seconds, len(progress.history)) == (7, 7.0, 2)
+
+
+def test_training_learns(sources: Sources, tmp_path: Path) -> None:
+    run = _Run(recipe(), sources, tmp_path / "run.safetensors", resume=False)
+    fixed = run._batch(0.0)
+    torch.manual_seed(0)
+    spread = []
+    for _ in range(25):
+        run.optimiser.zero_grad()
+        loss = torch.stack(list(run._losses(fixed).values())).sum()
+        loss.backward()
+        run.optimiser.step()
+        spread.append(float(loss.detach()))
+    assert np.mean(spread[-5:]) < 0.8 * np.mean(spread[:3])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_export_refuses_a_graph_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medk2n_cli.training import export as room
+    from medk2n_cli.training import network as definitions
+
+    monkeypatch.setitem(definitions.SIZES, "small", TINY)
+    file = tmp_path / "tiny.safetensors"
+    net = checkpoint.new_network("small")
+    checkpoint.save(file, net.state_dict(), {}, checkpoint.Progress("small", 0, 0.0, ()))
+    out = tmp_path / "out" / "tiny.onnx"
+    card = export(file, out, Measured({}, {}))
+    assert sorted(f.name for f in out.parent.iterdir()) == ["tiny.json", "tiny.onnx"]
+    before = out.read_bytes()
+    assert b"/medk2n_cli/" not in before, "no source path of the exporting machine"
+    assert card.sha256
+    monkeypatch.setattr(room, "compare", lambda network, part: 1e-3)
+    with pytest.raises(Disagreement):
+        export(file, out, Measured({}, {}))
+    assert out.read_bytes() == before

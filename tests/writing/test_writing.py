@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medk2n_cli.core.errors import OutputError
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.volumes import Volume
+from medk2n_cli.writing import nifti
+from medk2n_cli.writing.folder import MANIFEST, open_folder
+from medk2n_cli.writing.nifti import write_volume
+from tests import phantom
+
+
+def volume() -> Volume:
+    grid = phantom.around(np.array([[0, 0, 1.0], [1, 0, 0], [0, -1, 0]]), (3.0, 4.0, 5.0))
+    return Volume(phantom.volume(Modality.FLAIR, grid), grid)
+
+
+def test_a_written_volume_reads_back_in_its_place_and_says_what_it_is(tmp_path: Path) -> None:
+    made = volume()
+    file = write_volume(tmp_path, Modality.FLAIR, made)
+    image = sitk.ReadImage(str(file))
+    assert np.array_equal(sitk.GetArrayFromImage(image).T, np.rint(made.array).astype(np.int16))
+    assert np.allclose(image.GetOrigin(), made.grid.origin, atol=1e-3)
+    assert np.allclose(image.GetSpacing(), made.grid.spacing, atol=1e-4)
+    assert file.name.startswith("synth_")
+    assert gzip.decompress(file.read_bytes())[148:228].startswith(b"SYNTHETIC by medk2n, not for diagnosis: FLAIR")
+
+
+def test_a_volume_that_reads_back_differently_does_not_count_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = sitk.WriteImage
+
+    def torn(image: sitk.Image, name: str, **options: object) -> None:
+        spoiled = sitk.Image(image)
+        spoiled[0, 0, 0] = 77
+        write(spoiled, name, **options)
+
+    monkeypatch.setattr(nifti.sitk, "WriteImage", torn)
+    with pytest.raises(OutputError, match="reads back differently"):
+        write_volume(tmp_path, Modality.FLAIR, volume())
+
+
+def test_nothing_appears_before_commit_and_the_manifest_is_last(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_folder(out, overwrite=False) as folder:
+        (folder.staging / "a.txt").write_text("a")
+        (folder.staging / MANIFEST).write_text(json.dumps({"outputs": [{"file": "a.txt"}]}))
+        assert [f.name for f in out.iterdir() if not f.name.startswith(".")] == []
+        folder.commit()
+    assert sorted(f.name for f in out.iterdir()) == ["a.txt", MANIFEST]
+
+
+def test_a_failure_leaves_no_trace(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    with pytest.raises(IsADirectoryError), open_folder(out, overwrite=False) as folder:
+        folder.staging.write_text("a")
+    assert not out.exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(OutputError) as failure, open_folder(tmp_path, overwrite=False):
+        pass
+    assert failure.value.code == "OUT_NOT_EMPTY"
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_overwrite_replaces_an_earlier_result_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / MANIFEST).write_text(json.dumps({"outputs": [{"file": "old.txt"}]}))
+    with open_folder(tmp_path, overwrite=True) as folder:
+        (folder.staging / "new.txt").write_text("new")
+        (folder.staging / MANIFEST).write_text("{}")
+        folder.commit()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["new.txt", "precious.txt", MANIFEST]
+
+
+def test_a_manifest_that_names_files_elsewhere_deletes_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "outside.txt").write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / MANIFEST).write_text(json.dumps({"outputs": [{"file": "../outside.txt"}]}))
+    with open_folder(out, overwrite=True) as folder:
+        (folder.staging / MANIFEST).write_text("{}")
+        folder.commit()
+    assert (tmp_path / "outside.txt").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("x")
+    with pytest.raises(OutputError) as failure, open_folder(file, overwrite=True):
+        pass
+    assert failure.value.code == "OUT_IS_FILE"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_at_once(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(OutputError, match="Cannot write"), open_folder(tmp_path / "out", overwrite=False):
+        pass
+
+
+def test_a_disk_that_cannot_be_written_is_said_in_one_line() -> None:
+    full = Path("/proc/medk2n-out")
+    if not full.parent.is_dir():
+        pytest.skip("no /proc here")
+    with pytest.raises(OutputError, match="Cannot write") as failure, open_folder(full, overwrite=False):
+        pass
+    assert "--out" in failure.value.next_step
