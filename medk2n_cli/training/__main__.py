@@ -1,4 +1,4 @@
-"""`python -m medk2n_cli.training simulate | fit | evaluate | export | bench`."""
+"""`python -m medk2n_cli.training simulate | fit | evaluate | export | bench | curves`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--label-maps", type=Path, default=None, help="measure the gates of clean pairs for the card")
     export.add_argument("--cache", type=Path, default=CACHE)
     export.set_defaults(run=_export)
+
+    curves = commands.add_parser("curves", help="training curves as PNG")
+    curves.add_argument("files", type=Path, nargs="+", help="*.curves.jsonl, in the order of the runs")
+    curves.add_argument("--out", type=Path, required=True)
+    curves.set_defaults(run=_curves)
 
     bench = commands.add_parser("bench", help="speed as ratios, all measured in this run")
     bench.add_argument("--weights", default=None)
@@ -129,6 +134,12 @@ def _export(asked: argparse.Namespace) -> dict[str, object]:
         gates = measure_pairs(load_network(asked.checkpoint)[0], asked.label_maps, asked.cache / "heads")
     card = export(asked.checkpoint, asked.out, Measured(metrics, gates))
     return {"weights": str(asked.out), "sha256": card.sha256, "parameters": card.parameters}
+
+
+def _curves(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.curves import draw_curves
+
+    return {"picture": str(draw_curves(asked.files, asked.out))}
 
 
 def _bench(asked: argparse.Namespace) -> dict[str, object]:

@@ -237,6 +237,19 @@ def test_a_full_output_folder_is_refused_before_any_work(head_study: Path, tmp_p
     assert failed(done, 6)["code"] == "OUT_NOT_EMPTY", "the folder is opened before the weights are"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limit to set")
+def test_a_disk_that_fills_up_while_writing_leaves_nothing_half_written(head_study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+        "from medk2n_cli.cli.app import main; sys.argv[0] = 'medk2n'; main()"
+    )
+    words = ["synthesize", "--in", head_study, "--want", "FLAIR", "--out", out, "--weights", TINY, "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=240)
+    assert failed(done, 6)["code"] == "CANNOT_WRITE"
+    assert not out.exists()
+
+
 def test_cuda_on_a_machine_without_it_is_refused(head_study: Path, tmp_path: Path) -> None:
     from medk2n_cli.model.device import cuda_problem
 
