@@ -25,6 +25,8 @@ def run_demo(out: Path, overwrite: bool, talk: Talk) -> dict[str, Any]:
     try:
         if (out.exists() and not out.is_dir()) or (study.exists() and not overwrite):
             raise OutputError(f"{out} exists already.", next_step="Give another --out, or --overwrite.", code="OUT_NOT_EMPTY")
+        if study.exists() and any(study.iterdir()) and not (study / _SOURCES[-1]).exists():
+            raise OutputError(f"{study} holds something else than a demo.", next_step="Give another --out.", code="FOREIGN_FILES")
         study.mkdir(parents=True, exist_ok=True)
         for name in _SOURCES:
             (study / name).write_bytes((files("medk2n_cli") / "_demo" / name).read_bytes())

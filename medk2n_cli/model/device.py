@@ -16,11 +16,15 @@ _CUDA = "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Device:
-    """`name`: cpu or cuda:N; `why`: one line on how it was chosen; `threads`: 0 lets ONNX Runtime decide."""
+    """`name`: cpu or cuda:N; `why`: one line on how it was chosen; `threads`: 0 lets ONNX Runtime decide.
+
+    `may_fall_back`: nobody asked for this GPU, so the CPU may stand in for it, which is then said.
+    """
 
     name: str
     why: str
     threads: int = 0
+    may_fall_back: bool = False
 
     @property
     def is_cuda(self) -> bool:
@@ -44,14 +48,14 @@ def choose_device(asked: str = "auto", threads: int = 0) -> Device:
     missing = cuda_problem()
     if asked == "auto":
         if missing is None:
-            return Device("cuda:0", "auto: CUDA is available", threads)
+            return Device("cuda:0", "auto: an NVIDIA GPU is there", threads, may_fall_back=True)
         return Device("cpu", f"auto: {missing}", threads)
     if not re.fullmatch(r"cuda(:\d+)?", asked):
         raise DeviceError(f"'{asked}' is no device.", next_step="Use --device auto, cpu, cuda or cuda:N.", code="UNKNOWN_DEVICE")
     if missing is not None:
         raise DeviceError(
             f"--device {asked}: {missing}.",
-            next_step="Use --device cpu, or install the GPU libraries: pip install 'medk2n[gpu]'",
+            next_step="Use --device cpu, or install the GPU libraries: pip install '.[gpu]' in the checkout of medk2n.",
             code="NO_CUDA",
         )
     return Device(asked if ":" in asked else "cuda:0", f"{asked} was asked for", threads)

@@ -39,28 +39,37 @@ def open_session(weights: Weights, device: Device) -> Session:
         WeightsError: not an ONNX graph, or its inputs and outputs are not those of the card.
         DeviceError: CUDA was chosen and ONNX Runtime could not use it.
     """
+    runtime = _runtime(weights, device)
+    if device.is_cuda and "CUDAExecutionProvider" not in runtime.get_providers():
+        if not device.may_fall_back:
+            raise DeviceError(
+                f"--device {device.name}: ONNX Runtime could not load its CUDA libraries.",
+                next_step="Install them with pip install '.[gpu]' in the checkout of medk2n, or use --device cpu.",
+                code="CUDA_LIBRARIES",
+            )
+        device = Device("cpu", "auto: a GPU is there, but the CUDA libraries could not be loaded", device.threads)
+        runtime = _runtime(weights, device)
+    _check_contract(runtime, weights)
+    return Session(weights, device, runtime)
+
+
+def _runtime(weights: Weights, device: Device) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = device.threads
     providers: list[object] = ["CPUExecutionProvider"]
     if device.is_cuda:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # finds the CUDA libraries that the gpu extra installed beside it
     try:
-        runtime = ort.InferenceSession(str(weights.file), options, providers=providers)
+        return ort.InferenceSession(str(weights.file), options, providers=providers)
     except Exception as failure:  # ONNX Runtime raises its own types, all derived from Exception
         raise WeightsError(
             f"{weights.file.name} is not a graph ONNX Runtime can load: {str(failure).splitlines()[0][:120]}.",
             next_step="Check the file with: medk2n inspect-weights " + weights.file.name,
             code="NOT_A_GRAPH",
         ) from failure
-    if device.is_cuda and "CUDAExecutionProvider" not in runtime.get_providers():
-        raise DeviceError(
-            f"--device {device.name}: ONNX Runtime could not load its CUDA libraries.",
-            next_step="Install them with pip install 'medk2n[gpu]', or use --device cpu.",
-            code="CUDA_LIBRARIES",
-        )
-    _check_contract(runtime, weights)
-    return Session(weights, device, runtime)
 
 
 def _check_contract(runtime: ort.InferenceSession, weights: Weights) -> None:
@@ -97,10 +106,10 @@ def run(session: Session, given: ModelInput, want: Sequence[Modality], progress:
             parts.append(_ask(session, given, numbers, want, gates, heads))
             tell(len(pilot) + int(numbers[-1]) + 1, total)
         return _output(session, _join(parts), given, tuple(want))
-    except (ValueError, RuntimeError) as failure:
+    except Exception as failure:  # as in _runtime: out of memory, a lost GPU, values out of range
         raise WeightsError(
             f"The weights '{session.weights.card.name}' failed on this study: {str(failure).splitlines()[0][:160]}.",
-            next_step="Report it with the output of medk2n inspect-weights; try other weights with --weights.",
+            next_step="Try --device cpu; else report it with the output of medk2n inspect-weights.",
             code="GRAPH_FAILED",
         ) from failure
 

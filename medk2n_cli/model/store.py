@@ -39,7 +39,7 @@ def find(which: str | None = None) -> Weights:
     if digest != card.sha256:
         raise WeightsError(
             f"{file.name} is damaged or not the file its card describes (sha256 {digest[:12]}, card says {card.sha256[:12]}).",
-            next_step="Get the pair again; the embedded weights come back with: pip install --force-reinstall medk2n",
+            next_step="Get the pair again; the embedded weights come back with: pip install --force-reinstall . in the checkout",
             code="WEIGHTS_DAMAGED",
         )
     return Weights(file, card)

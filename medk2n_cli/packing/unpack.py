@@ -49,6 +49,7 @@ def fusion_report(
     targets = tuple(_target(answer, slots, n) for n in range(len(answer.output.want)))
     warnings = [w for i, m in zip(inputs, answer.packed.input.have, strict=True) for w in _looks_wrong(i, m)]
     warnings += [f"{m.value}: {note}" for m in answer.packed.input.have for note in series[m].notes]
+    warnings += [f"{m.value}: {move.note}" for m, move in answer.study.moves.items() if move.note]
     return FusionReport(model, inputs, targets, tuple(warnings))
 
 
@@ -56,7 +57,7 @@ def _input(answer: Answer, slots: tuple[Modality, ...], k: int, modality: Modali
     move = answer.study.moves[modality]
     return InputReport(
         modality,
-        series.label,
+        series.label.rsplit("/", 1)[-1],  # folder names of a PACS export carry patients' names
         series.evidence,
         move.moved_mm,
         move.rotated_deg,

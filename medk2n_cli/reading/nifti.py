@@ -22,6 +22,7 @@ from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.recognise import recognise
 
 SUFFIXES = (".nii.gz", ".nii")
+NO_ORIENTATION = "its header says nothing of orientation, so left and right are a guess"
 _FLOATS = {16: "f4", 64: "f8"}  # NIfTI-1 datatype codes
 _TOLERANCE_MM = 1.0  # how far apart the two transforms of a header may put a corner
 
@@ -61,6 +62,8 @@ def read_series(file: Path, label: str) -> Series:
         series = replace(series, grid=_grid(reader, size))
     except ValueError as failure:
         return series.refused("BAD_AFFINE", str(failure))
+    if struct.unpack(_byte_order(header) + "2h", header[252:256]) == (0, 0):
+        return series.refused("NO_ORIENTATION", NO_ORIENTATION)
     if (problem := _transforms_disagree(header, size)) is not None:
         return series.refused("TRANSFORMS_DISAGREE", problem)
     if b"synthetic by medk2n" in header[148:228]:
@@ -86,6 +89,8 @@ def load_volume(series: Series) -> Volume:
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     array = itk.to_array(image)
+    if not np.isfinite(array).all():
+        raise _refusal(series, "NAN_VOXELS", "its values leave the range of 32-bit numbers")
     if array.min() == array.max():
         raise _refusal(series, "EMPTY_VOLUME", f"every voxel is {array.min():g}")
     return Volume(array, itk.grid_of(image))
@@ -98,10 +103,13 @@ def _check_body(series: Series, file: Path) -> None:
             raw = stream.read()
     except (OSError, EOFError, zlib.error) as failure:
         raise _refusal(series, "TRUNCATED", "it ends too early or is damaged") from failure
-    order = _byte_order(raw)
-    dim = struct.unpack(order + "8h", raw[40:56])
-    datatype, bits = struct.unpack(order + "2h", raw[70:74])
-    start, count = int(struct.unpack(order + "f", raw[108:112])[0]), int(np.prod(dim[1 : dim[0] + 1], dtype=np.int64))
+    try:
+        order = _byte_order(raw)
+        dim = struct.unpack(order + "8h", raw[40:56])
+        datatype, bits = struct.unpack(order + "2h", raw[70:74])
+        start, count = int(struct.unpack(order + "f", raw[108:112])[0]), int(np.prod(dim[1 : dim[0] + 1], dtype=np.int64))
+    except (struct.error, ValueError, OverflowError) as failure:
+        raise _refusal(series, "NOT_AN_IMAGE", "its header is damaged") from failure
     if len(raw) < start + count * bits // 8:
         raise _refusal(series, "TRUNCATED", f"it ends after {len(raw)} of {start + count * bits // 8} bytes")
     if datatype in _FLOATS:

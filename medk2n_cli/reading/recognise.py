@@ -12,37 +12,49 @@ from dataclasses import dataclass
 from medk2n_cli.core.modality import Modality
 
 _WORD = re.compile(r"[^A-Za-z0-9*]+")
+# Parts of a BIDS name that tell of the person, the visit or the space, not of the contrast.
+_ENTITY = re.compile(r"(?i)(?<![a-z0-9])(sub|ses|space|from|to|run)-[a-z0-9+]+")
+_WITH_AGENT = re.compile(r"(?i)(?<![a-z0-9])(\+\s?c|c\s?\+)(?![a-z0-9])")
+_WITHOUT_AGENT = re.compile(r"(?i)(?<![a-z0-9])c\s?-(?![a-z0-9])")
 # Not one of our contrasts, whatever else the name says.
 _OTHERS = {
-    "t2star": "T2*",
-    "t2*": "T2*",
-    "t2starw": "T2*",
-    "swi": "SWI",
-    "swan": "SWI",
+    **dict.fromkeys(("t2star", "t2*", "t2starw"), "T2*"),
+    **dict.fromkeys(("swi", "swan", "swp"), "SWI"),
+    **dict.fromkeys(("asl", "dsc", "dce", "pwi", "perf", "perfusion", "cbf", "cbv", "mtt", "ttp", "tmax"), "perfusion"),
+    **dict.fromkeys(("mra", "tof", "angio"), "angiography"),
+    **dict.fromkeys(("pd", "pdw"), "proton density"),
+    **dict.fromkeys(("subtraction", "subtracted", "subtr"), "a subtraction"),
+    **dict.fromkeys(("localizer", "localiser", "scout"), "a localizer"),
+    **dict.fromkeys(("b0", "sbref"), "an image without diffusion weighting"),
+    **dict.fromkeys(("eadc", "exp"), "an exponential ADC map"),
+    **dict.fromkeys(("stir",), "STIR"),
     "bold": "fMRI",
-    "asl": "perfusion",
-    "dsc": "perfusion",
-    "dce": "perfusion",
-    "pwi": "perfusion",
-    "perf": "perfusion",
-    "cbf": "perfusion",
-    "cbv": "perfusion",
-    "mra": "angiography",
-    "tof": "angiography",
-    "angio": "angiography",
     "fa": "an FA map",
-    "pd": "proton density",
-    "pdw": "proton density",
-    "subtraction": "a subtraction",
-    "localizer": "a localizer",
-    "scout": "a localizer",
     "phase": "a phase image",
     "fieldmap": "a field map",
     "ct": "CT",
     "pet": "PET",
 }
-_LABELS = ("seg", "mask", "lesion", "lesions", "label", "labels", "brainmask", "dseg", "probseg", "roi")
-_CONTRAST_WORDS = ("gd", "gad", "gado", "gadolinium", "post", "postcontrast", "contrast", "ce", "km", "enhanced", "c+")
+_LABEL_WORDS = ("lesion", "lesions", "label", "labels", "roi", "gt")
+_LABEL_ENDINGS = ("mask", "seg", "segmentation", "lesionmap", "parc", "probseg")
+_MAP_ENDINGS = ("map", "maps", "mapping", "biasfield")
+_CONTRAST_WORDS = ("gd", "gad", "gado", "gadolinium", "postcontrast", "postgd", "contrast", "ce", "km", "enhanced")
+_NEGATIONS = (
+    "pre",
+    "non",
+    "no",
+    "without",
+    "wo",
+    "ohne",
+    "none",
+    "native",
+    "nativ",
+    "sans",
+    "before",
+    "precontrast",
+    "noncontrast",
+)
+_NO_AGENT = ("", "none", "no", "n", "na", "n/a", "0", "false", "without")
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ def recognise(name: str, sidecar: Mapping[str, object] | None = None) -> Recogni
     if by_name.code == "NOT_A_CONTRAST" or not sidecar:
         return by_name
     by_sidecar = _from_sidecar(sidecar)
+    if by_sidecar.code == "NOT_A_CONTRAST":
+        return by_sidecar
     if by_sidecar.modality is None:
         return by_name
     pair = {by_name.modality, by_sidecar.modality}
@@ -75,22 +89,55 @@ def recognise(name: str, sidecar: Mapping[str, object] | None = None) -> Recogni
 
 def from_words(text: str) -> Recognition:
     """Modality from a file name or a series description."""
-    words = [w.lower() for w in _WORD.split(text) if w]
-    for word in words:
-        if word in _LABELS:
-            return Recognition(None, f"a label map, by '{word}' in its name", code="NOT_A_CONTRAST")
-        if word in _OTHERS:
-            return Recognition(None, f"{_OTHERS[word]}, by '{word}' in its name", code="NOT_A_CONTRAST")
+    words = _words(text)
+    if (other := _other(words)) is not None:
+        return Recognition(None, other, code="NOT_A_CONTRAST")
     if words and words[0] == "synth":
         return Recognition(None, "a synthetic image, by 'synth' in its name", code="SYNTHETIC")
+    if (dark := _dark_fluid(words)) is not None:
+        return dark
     found = _spelled(words)
     if not found:
         return Recognition(None, "nothing in the name says which contrast it is", code="UNKNOWN_CONTRAST")
-    modality = _reconcile({m for m, _ in found}, words)
+    modality = _reconcile([m for m, _ in found], words)
     said = " and ".join(f"'{w}'" for _, w in found)
     if modality is None:
-        return Recognition(None, f"the name says {said}, which contradict each other", code="CONTRADICTION")
+        return Recognition(None, f"the name says {said}, which may mean several contrasts", code="CONTRADICTION")
     return Recognition(modality, f"{said} in the name")
+
+
+def _words(text: str) -> list[str]:
+    """Lower-case words; BIDS entities that tell nothing of the contrast, and the goal of `x to y`, are left out."""
+    plain = _WITHOUT_AGENT.sub(" native ", _WITH_AGENT.sub(" gd ", _ENTITY.sub(" ", text)))
+    words = [w.lower() for w in _WORD.split(plain) if w]
+    return [w for n, w in enumerate(words) if w != "to" and (n == 0 or words[n - 1] != "to")]
+
+
+def _other(words: list[str]) -> str | None:
+    """What the image is instead, in words, or None."""
+    quantitative = Modality.ADC in {Modality.spelled(w) for w in words}
+    for number, word in enumerate(words):
+        after = words[number + 1] if number + 1 < len(words) else ""
+        if word in _LABEL_WORDS or word.endswith(_LABEL_ENDINGS):
+            return f"a label map, by '{word}' in its name"
+        if word.endswith(_MAP_ENDINGS) and not quantitative:
+            return f"a parameter map, by '{word}' in its name"
+        if word == "sub" and not after[:1].isdigit():
+            return "a subtraction, by 'sub' in its name"
+        if word in _OTHERS:
+            return f"{_OTHERS[word]}, by '{word}' in its name"
+    return None
+
+
+def _dark_fluid(words: list[str]) -> Recognition | None:
+    """Siemens' names of a FLAIR: TIRM or SPACE with dark fluid. A TIRM alone may null fat instead."""
+    together = " ".join(words)
+    for sign in ("darkfluid", "dark fluid", "da fl", "dafl"):
+        if f" {sign} " in f" {together} ":
+            return Recognition(Modality.FLAIR, f"'{sign}' in the name")
+    if "tirm" in words and "flair" not in words:
+        return Recognition(None, "'tirm' in the name may null water or fat", code="UNKNOWN_CONTRAST")
+    return None
 
 
 def _spelled(words: list[str]) -> list[tuple[Modality, str]]:
@@ -111,31 +158,44 @@ def _spelled(words: list[str]) -> list[tuple[Modality, str]]:
     return found
 
 
-def _reconcile(said: set[Modality], words: list[str]) -> Modality | None:
-    """T1 FLAIR is a T1, T2 FLAIR a FLAIR, T1 with a word for contrast agent a T1C; a DWI's ADC is an ADC."""
-    if Modality.T1 in said and said <= {Modality.T1, Modality.FLAIR, Modality.T1C}:
-        said = {Modality.T1C if Modality.T1C in said or set(words) & set(_CONTRAST_WORDS) else Modality.T1}
-    elif said == {Modality.T1C, Modality.FLAIR}:
-        said = {Modality.T1C}
-    elif said == {Modality.T2, Modality.FLAIR}:
-        said = {Modality.FLAIR}
-    elif said == {Modality.DWI, Modality.ADC}:
-        said = {Modality.ADC}
-    return said.pop() if len(said) == 1 else None
+def _reconcile(said: list[Modality], words: list[str]) -> Modality | None:
+    """`T1 FLAIR` in this order is a T1, `T2 FLAIR` a FLAIR, T1 with a word for contrast agent a T1C; a DWI's ADC is an ADC."""
+    kinds = set(said)
+    if Modality.FLAIR in kinds and kinds & {Modality.T1, Modality.T1C}:
+        if said[-1] is not Modality.FLAIR or said[0] is Modality.FLAIR:
+            return None
+        kinds.discard(Modality.FLAIR)
+    if kinds == {Modality.T2, Modality.FLAIR}:
+        return Modality.FLAIR
+    if kinds == {Modality.DWI, Modality.ADC}:
+        return Modality.ADC
+    if kinds and kinds <= {Modality.T1, Modality.T1C}:
+        return _with_or_without_agent(Modality.T1C in kinds, words)
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _with_or_without_agent(spelled: bool, words: list[str]) -> Modality | None:
+    """A negation beats a word for contrast agent; a bare `post` may be after injection or after surgery: unknown."""
+    agent, negated = spelled or bool(set(words) & set(_CONTRAST_WORDS)), bool(set(words) & set(_NEGATIONS))
+    if spelled and negated:
+        return None
+    if agent:
+        return Modality.T1 if negated else Modality.T1C
+    return None if "post" in words else Modality.T1
 
 
 def _from_sidecar(sidecar: Mapping[str, object]) -> Recognition:
-    agent = str(sidecar.get("ContrastBolusIngredient") or sidecar.get("ContrastBolusAgent") or "").strip()
-    for key in ("SeriesDescription", "ProtocolName"):
-        answer = from_words(str(sidecar.get(key) or ""))
+    agent = str(sidecar.get("ContrastBolusIngredient") or sidecar.get("ContrastBolusAgent") or "").strip().lower()
+    injected = agent not in _NO_AGENT
+    answers = [from_words(str(sidecar.get(key) or "")) for key in ("SeriesDescription", "ProtocolName")]
+    for key, answer in zip(("SeriesDescription", "ProtocolName"), answers, strict=True):
+        evidence = f"{answer.evidence} ({key} of the sidecar)" + (", with a contrast agent" if injected else "")
+        if answer.code == "NOT_A_CONTRAST":
+            return Recognition(None, evidence, answer.code)
         if answer.modality is not None:
-            modality = Modality.T1C if agent and answer.modality is Modality.T1 else answer.modality
-            return Recognition(
-                modality,
-                f"{answer.evidence.replace('the name', key)} of the sidecar" + (" with a contrast agent" if agent else ""),
-            )
-    if agent:
-        return Recognition(Modality.T1C, "a contrast agent in the sidecar") if _looks_t1(sidecar) else Recognition(None, "")
+            return Recognition(Modality.T1C if injected and answer.modality is Modality.T1 else answer.modality, evidence)
+    if injected and _looks_t1(sidecar):
+        return Recognition(Modality.T1C, "a contrast agent in the sidecar")
     return Recognition(None, "")
 
 

@@ -12,6 +12,9 @@ from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading import nifti
 
+_NAMED = "named by --use"
+_NEVER = ("TRANSFORMS_DISAGREE", "SYNTHETIC")  # refusals that naming a file does not lift
+
 
 def scan(where: Iterable[Path], use: Mapping[Modality, str] | None = None) -> Study:
     """Every NIfTI file below the given folders, or the given files themselves.
@@ -44,12 +47,17 @@ def _files(places: list[Path]) -> list[tuple[Path, str]]:
     for place in places:
         if place.is_dir():
             for file in sorted(f for f in place.rglob("*") if nifti.is_nifti(f) and f.is_file()):
-                found.setdefault(file.resolve(), file.relative_to(place).as_posix())
+                found.setdefault(file.resolve(), _printable(file.relative_to(place).as_posix()))
         elif place.exists():
-            found.setdefault(place.resolve(), place.name)
+            found.setdefault(place.resolve(), _printable(place.name))
         else:
             raise StudyError(f"{place} does not exist.", next_step="Check the path given to --in.", code="NOT_FOUND")
     return list(found.items())
+
+
+def _printable(name: str) -> str:
+    """File names may hold bytes that are no UTF-8; reports are."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _assign(series: list[Series], modality: Modality, name: str) -> list[Series]:
@@ -67,16 +75,23 @@ def _assign(series: list[Series], modality: Modality, name: str) -> list[Series]
             code="USE_NOT_FOUND",
         )
     chosen = hits[0]
-    if chosen.grid is None:
+    if chosen.grid is None or chosen.code in _NEVER:
         raise StudyError(
             f"--use {modality.value}={name}: {chosen.unused}.",
-            next_step="Choose a readable 3-D image.",
+            next_step="Choose a readable, acquired 3-D image whose header says where left is.",
             code=chosen.code or "NOT_AN_IMAGE",
         )
+    if chosen.evidence == _NAMED and chosen.modality is not None:
+        raise StudyError(
+            f"--use gives {chosen.label} to {chosen.modality.value} and to {modality.value}.",
+            next_step="Give each modality its own file.",
+            code="USED_TWICE",
+        )
+    notes = (*chosen.notes, nifti.NO_ORIENTATION) if chosen.code == "NO_ORIENTATION" else chosen.notes
 
     def settle(one: Series) -> Series:
         if one is chosen:
-            return replace(one, modality=modality, evidence="named by --use", unused=None, code="")
+            return replace(one, modality=modality, evidence=_NAMED, unused=None, code="", notes=notes)
         if one.modality is modality and one.unused is None:
             return one.refused("OVERRULED", f"--use {modality.value} names another file")
         return one
@@ -88,4 +103,5 @@ def _named(series: Series, name: str) -> bool:
     path = Path(name)
     if path.exists() and path.resolve() == series.files[0].resolve():
         return True
-    return series.label == name or Path(series.label).name == name or Path(series.label).match(name)
+    label = Path(series.label)
+    return series.label == name or label.name == name or (path.name != "" and label.match(name))

@@ -46,7 +46,7 @@ def protocol_h(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_]) -> 
 def protocol_w(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_]) -> Scores:
     """Protocol H after the one gain and offset that fit best: a reader sets the window anyway."""
     x, t = made[head], truth[head]
-    gain, offset = np.polyfit(x, t, 1) if x.std() > 1e-6 else (0.0, float(t.mean()))
+    gain, offset = np.polyfit(x, t, 1) if x.std() > 1e-4 else (0.0, float(t.mean()))
     return protocol_h((made * gain + offset).astype(np.float32), truth, head)
 
 

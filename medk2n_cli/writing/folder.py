@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medk2n_cli.core.errors import OutputError
 
 MANIFEST = "result.json"
+RESULT_SCHEMA = "medk2n.result/1"
 _STAGING = ".medk2n-part-"
 
 
@@ -31,7 +33,10 @@ class OutputFolder:
             OutputError: the files cannot be moved.
         """
         with _explained(self.path):
-            stale = _listed(self.path) - {f.name for f in self.staging.iterdir()}
+            ours, new = _listed(self.path), {f.name for f in self.staging.iterdir()}
+            present = {f.name for f in self.path.iterdir()}
+            _refuse_foreign(self.path, (new & present) - ours - ({MANIFEST} if _is_ours(self.path) else set()))
+            stale = ours - new
             (self.path / MANIFEST).unlink(missing_ok=True)
             for file in sorted(self.staging.iterdir(), key=lambda f: f.name == MANIFEST):
                 os.replace(file, self.path / file.name)
@@ -57,6 +62,8 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
                 next_step="Give another --out, or --overwrite to replace an earlier result in it.",
                 code="OUT_NOT_EMPTY",
             )
+        if (path / MANIFEST).exists() and not _is_ours(path):
+            _refuse_foreign(path, {MANIFEST})
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=path))
         staging.chmod(0o755)
     try:
@@ -85,9 +92,30 @@ def unwritable(path: Path, failure: OSError) -> OutputError:
 
 
 def _listed(path: Path) -> set[str]:
-    """Names that the manifest of an earlier result lists."""
+    """Names that the manifest of an earlier result of ours lists."""
+    try:
+        return {Path(str(f["file"])).name for f in _manifest(path)["outputs"]} if _is_ours(path) else set()
+    except (KeyError, TypeError):
+        return set()
+
+
+def _is_ours(path: Path) -> bool:
+    return _manifest(path).get("schema") == RESULT_SCHEMA
+
+
+def _manifest(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        return {Path(str(f["file"])).name for f in stored["outputs"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def _refuse_foreign(path: Path, names: set[str]) -> None:
+    """Files by the names of ours that no result of ours lists belong to somebody else."""
+    if names:
+        raise OutputError(
+            f"{path} holds files that are not of an earlier result: {', '.join(sorted(names))}.",
+            next_step="Give another --out; nothing was replaced.",
+            code="FOREIGN_FILES",
+        )

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from medk2n_cli.core.fusion import FusionReport, TargetReport
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.writing.folder import MANIFEST
+from medk2n_cli.writing.folder import MANIFEST, RESULT_SCHEMA
 
-RESULT_SCHEMA = "medk2n.result/1"
 NOT_FOR_DIAGNOSIS = "Synthetic image for research. Not for diagnosis."
 COLUMNS = (
     "target",

@@ -85,6 +85,20 @@ def test_fields_of_view_that_do_not_overlap_are_refused() -> None:
     assert failure.value.code == "NO_OVERLAP"
 
 
+@pytest.mark.parametrize(("kept", "code"), [(0.75, None), (0.3, "PARTIAL_HEAD")])
+def test_a_volume_that_shows_part_of_the_head_is_told_or_refused(kept: float, code: str | None) -> None:
+    grid = phantom.axial((3.0, 3.0, 3.0))
+    slices = int(grid.shape[2] * kept)
+    part = Volume(phantom.volume(Modality.T2, grid)[..., :slices].copy(), Grid((*grid.shape[:2], slices), grid.affine))
+    volumes = {Modality.T1: head(Modality.T1, grid), Modality.T2: part}
+    if code is None:
+        assert "covers only" in align(volumes, Alignment("T1", register=False)).moves[Modality.T2].note
+    else:
+        with pytest.raises(StudyError) as failure:
+            align(volumes, Alignment("T1", register=False))
+        assert failure.value.code == code
+
+
 def test_no_register_trusts_the_files() -> None:
     grid = phantom.axial((4.0, 4.0, 4.0))
     volumes = {m: head(m, grid) for m in (Modality.T1, Modality.T2)}

@@ -225,7 +225,7 @@ def broken_study(folder: Path, how: str) -> Path:
 def test_bad_studies_are_refused_and_an_earlier_result_survives(how: str, code: str, tmp_path: Path) -> None:
     study, out = broken_study(tmp_path / "study", how), tmp_path / "out"
     out.mkdir()
-    (out / "result.json").write_text('{"outputs": []}')
+    (out / "result.json").write_text('{"schema": "medk2n.result/1", "outputs": []}')
     done = medk2n("synthesize", "--in", study, "--want", "FLAIR", "--out", out, "--weights", TINY, "--overwrite", "--json")
     assert failed(done, 3)["code"] == code
     assert [f.name for f in out.iterdir()] == ["result.json"]

@@ -103,6 +103,17 @@ def test_cuda_without_cuda_is_an_error_and_never_a_silent_cpu_run(monkeypatch: p
     assert "no NVIDIA GPU" in auto.why
 
 
+def test_auto_falls_back_and_says_so_where_cuda_libraries_are_missing(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_problem", lambda: None)
+    if "CUDAExecutionProvider" in open_session(tiny, device.choose_device("auto")).runtime.get_providers():
+        pytest.skip("this machine has CUDA")
+    session = open_session(tiny, device.choose_device("auto"))
+    assert session.device.name == "cpu"
+    assert "could not be loaded" in session.device.why
+    with pytest.raises(DeviceError, match="could not load"):
+        open_session(tiny, device.choose_device("cuda"))
+
+
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(DeviceError, match="no device"):
         device.choose_device("tpu")

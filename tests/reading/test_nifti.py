@@ -113,3 +113,16 @@ def test_two_transforms_that_disagree_are_refused_since_left_would_be_a_guess(tm
     assert series.code == "TRANSFORMS_DISAGREE"
     assert series.unused is not None
     assert "left" in series.unused
+
+
+@pytest.mark.parametrize(
+    ("at", "layout", "values", "code"), [(108, "<f", [np.nan], "NOT_AN_IMAGE"), (112, "<2f", [1e38, 0.0], "NAN_VOXELS")]
+)
+def test_a_damaged_header_is_refused_and_no_bug(tmp_path: Path, at: int, layout: str, values: list[float], code: str) -> None:
+    file = written(tmp_path / "T1.nii.gz", np.arange(64, dtype=np.float32).reshape(4, 4, 4) * 1000)
+    patched(file, at, layout, *values)
+    series = read_series(file, file.name)
+    if series.unused is None:
+        with pytest.raises(StudyError) as failure:
+            load_volume(series)
+        assert failure.value.code in (code, "NOT_AN_IMAGE")

@@ -36,6 +36,23 @@ NAMES = [
     ("3D_MPRAGE", "T1"),
     ("T1_MPRAGE_gado", "T1C"),
     ("DWI_ADC", "ADC"),
+    ("sub-01_space-T1w_FLAIR", "FLAIR"),
+    ("sub-01_space-T1w_desc-preproc_T2w", "T2"),
+    ("FLAIR_to_T1", "FLAIR"),
+    ("T1w_to_FLAIR", "T1"),
+    ("t2_tirm_tra_dark-fluid", "FLAIR"),
+    ("t2_spc_da-fl_sag", "FLAIR"),
+    ("T1W_3D_TFE_SAG_C+", "T1C"),
+    ("AX T1 +C", "T1C"),
+    ("T1 C-", "T1"),
+    ("T1_pre_contrast", "T1"),
+    ("T1_non_contrast", "T1"),
+    ("T1_without_contrast", "T1"),
+    ("ax_t1_se_pre_gd", "T1"),
+    ("T1_ohne_KM", "T1"),
+    ("sub-01_ce-none_T1w", "T1"),
+    ("sub-01_ses-post_T1w", "T1"),
+    ("ADC_map", "ADC"),
 ]
 UNKNOWN = [
     "image",
@@ -55,6 +72,24 @@ UNKNOWN = [
     "perfusion_dsc",
     "T1_subtraction",
     "CT_head",
+    "t2_tirm_sag",
+    "T2_STIR",
+    "T1_map",
+    "T2_map",
+    "T1_segmentation",
+    "FLAIR_lesionmask",
+    "t1gd_lesionmap",
+    "FLAIR_consensus_gt",
+    "T1_wmparc",
+    "T1_biasfield",
+    "T1_sub",
+    "T1_subtracted",
+    "DWI_b0",
+    "DWI_eADC",
+    "DWI_SBRef",
+    "exp_adc",
+    "post_T1_reg",
+    "flair_T1",
 ]
 
 
@@ -93,3 +128,17 @@ def test_name_and_sidecar_that_contradict_each_other_are_unknown_with_both_said(
     assert answer.code == "CONTRADICTION"
     assert "t2" in answer.evidence
     assert "flair" in answer.evidence
+
+
+@pytest.mark.parametrize("agent", ["none", "NO", "n/a", ""])
+def test_an_agent_called_none_is_no_agent(agent: str) -> None:
+    answer = recognise("scan", {"SeriesDescription": "AX T1", "ContrastBolusAgent": agent})
+    assert answer.modality is not None
+    assert answer.modality.value == "T1"
+
+
+@pytest.mark.parametrize(("name", "description"), [("T1", "T2 swi"), ("T1w", "localizer"), ("image", "SUBTRACTION")])
+def test_a_sidecar_that_names_something_else_wins_over_the_name(name: str, description: str) -> None:
+    answer = recognise(name, {"SeriesDescription": description, "ProtocolName": "t1 post"})
+    assert answer.modality is None
+    assert answer.code == "NOT_A_CONTRAST"

@@ -9,6 +9,7 @@ from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.reading.scan import scan
 from tests import phantom
+from tests.reading.test_nifti import patched
 
 
 def test_every_file_gets_a_row_used_or_not(head_study: Path, tmp_path: Path) -> None:
@@ -86,3 +87,31 @@ def test_brats_bids_and_plain_layouts_are_read(tmp_path: Path) -> None:
     assert list(scan([tmp_path / "brats"]).chosen()) == four
     assert list(scan([tmp_path / "bids"]).chosen()) == four
     assert list(scan([tmp_path / "isles"]).chosen()) == [Modality.FLAIR, Modality.DWI, Modality.ADC]
+
+
+def test_use_cannot_lift_a_refusal_that_protects_left_and_right(tmp_path: Path) -> None:
+    file = phantom.write_study(tmp_path, (Modality.T1,)) / "T1.nii.gz"
+    patched(file, 280, "<12f", 1, 0, 0, -39, 0, -1, 0, 0, 0, 0, 1, 0)
+    with pytest.raises(StudyError) as failure:
+        scan([tmp_path], {Modality.T1: "T1.nii.gz"})
+    assert failure.value.code == "TRANSFORMS_DISAGREE"
+
+
+def test_a_file_without_orientation_is_used_only_when_named_and_with_a_warning(tmp_path: Path) -> None:
+    file = phantom.write_study(tmp_path, (Modality.T1,)) / "T1.nii.gz"
+    patched(file, 252, "<2h", 0, 0)
+    assert scan([tmp_path]).series[0].code == "NO_ORIENTATION"
+    named = scan([tmp_path], {Modality.T1: "T1.nii.gz"}).chosen()[Modality.T1]
+    assert "left and right are a guess" in named.notes[0]
+
+
+def test_one_file_cannot_be_two_modalities(head_study: Path) -> None:
+    with pytest.raises(StudyError) as failure:
+        scan([head_study], {Modality.T1C: "T1.nii.gz", Modality.FLAIR: "T1.nii.gz"})
+    assert failure.value.code == "USED_TWICE"
+
+
+@pytest.mark.parametrize("name", [".", "", "/"])
+def test_use_with_a_folder_names_no_file(head_study: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="names no file"):
+        scan([head_study], {Modality.T1: name})

@@ -13,7 +13,7 @@ from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.writing import nifti
-from medk2n_cli.writing.folder import MANIFEST, open_folder
+from medk2n_cli.writing.folder import MANIFEST, RESULT_SCHEMA, OutputFolder, open_folder
 from medk2n_cli.writing.nifti import write_volume
 from tests import phantom
 
@@ -75,7 +75,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_overwrite_replaces_an_earlier_result_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     (tmp_path / "old.txt").write_text("old")
-    (tmp_path / MANIFEST).write_text(json.dumps({"outputs": [{"file": "old.txt"}]}))
+    (tmp_path / MANIFEST).write_text(json.dumps({"schema": RESULT_SCHEMA, "outputs": [{"file": "old.txt"}]}))
     with open_folder(tmp_path, overwrite=True) as folder:
         (folder.staging / "new.txt").write_text("new")
         (folder.staging / MANIFEST).write_text("{}")
@@ -83,11 +83,27 @@ def test_overwrite_replaces_an_earlier_result_and_nothing_else(tmp_path: Path) -
     assert sorted(f.name for f in tmp_path.iterdir()) == ["new.txt", "precious.txt", MANIFEST]
 
 
+@pytest.mark.parametrize("name", ["report.json", MANIFEST])
+def test_overwrite_never_replaces_a_file_that_is_somebody_elses(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"mine": true}')
+    with pytest.raises(OutputError) as failure, open_folder(tmp_path, overwrite=True) as folder:
+        _fill_and_commit(folder)
+    assert failure.value.code == "FOREIGN_FILES"
+    assert [f.name for f in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"mine": true}'
+
+
+def _fill_and_commit(folder: OutputFolder) -> None:
+    (folder.staging / "report.json").write_text("{}")
+    (folder.staging / MANIFEST).write_text("{}")
+    folder.commit()
+
+
 def test_a_manifest_that_names_files_elsewhere_deletes_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "outside.txt").write_text("mine")
     out = tmp_path / "out"
     out.mkdir()
-    (out / MANIFEST).write_text(json.dumps({"outputs": [{"file": "../outside.txt"}]}))
+    (out / MANIFEST).write_text(json.dumps({"schema": RESULT_SCHEMA, "outputs": [{"file": "../outside.txt"}]}))
     with open_folder(out, overwrite=True) as folder:
         (folder.staging / MANIFEST).write_text("{}")
         folder.commit()
