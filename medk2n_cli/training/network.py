@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medk2n_cli.model.card import INPUTS, OUTPUTS
+
 GATE_TEMPERATURE = 0.1
 BACKGROUND = 0.03  # network scale; below it a pixel counts as outside the head when descriptors are pooled
 TEXT_WIDTH = 384
@@ -458,23 +460,9 @@ class MedK2N(nn.Module):
 
 
 class Exported(nn.Module):
-    """The graph contract: the twelve inputs' and outputs' names, shapes and order that ONNX carries."""
+    """The graph contract: the names, shapes and order of inputs and outputs that ONNX carries (`model.card`)."""
 
-    INPUTS = ("images", "have", "want", "gate_override", "head_override")
-    OUTPUTS = (
-        "synthesised",
-        "expected_error",
-        "w_global",
-        "threshold",
-        "gate",
-        "w_eff",
-        "gain",
-        "key",
-        "quality",
-        "head",
-        "identity",
-        "input_identity",
-    )
+    INPUTS, OUTPUTS = INPUTS, OUTPUTS
 
     def __init__(self, network: MedK2N) -> None:
         super().__init__()
