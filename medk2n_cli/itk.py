@@ -9,7 +9,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medk2n_cli.core.geometry import Grid
-from medk2n_cli.core.volumes import Volume
 
 
 def grid_of(image: sitk.Image) -> Grid:
@@ -39,11 +38,6 @@ def to_image(array: NDArray[np.generic], grid: Grid) -> sitk.Image:
 def to_array(image: sitk.Image) -> NDArray[np.float32]:
     """3-D ITK image -> (I, J, K) float32."""
     return np.ascontiguousarray(sitk.GetArrayViewFromImage(image).T, dtype=np.float32)
-
-
-def to_volume(image: sitk.Image, units: str = "arbitrary") -> Volume:
-    """3-D ITK image -> Volume on its own grid."""
-    return Volume(to_array(image), grid_of(image), units)
 
 
 def to_lps_array(file: Path) -> NDArray[np.float32]:

@@ -21,7 +21,6 @@ from medk2n_cli.training import baselines
 from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
 from medk2n_cli.training.metrics import Scores, protocol_h, protocol_p, protocol_w
 
-STRUCTURAL = (Modality.T1, Modality.T1C, Modality.T2, Modality.FLAIR)
 METHODS = ("medk2n", "constant", "matched", "quadratic")
 
 

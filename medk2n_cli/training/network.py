@@ -26,7 +26,6 @@ from medk2n_cli.model.card import INPUTS, OUTPUTS
 
 GATE_TEMPERATURE = 0.1
 BACKGROUND = 0.03  # network scale; below it a pixel counts as outside the head when descriptors are pooled
-TEXT_WIDTH = 384
 CMIM_TEMPERATURE = 0.1
 
 

@@ -10,12 +10,11 @@ import numpy as np
 
 from medk2n_cli.aligning.align import align
 from medk2n_cli.core.errors import Medk2nError
-from medk2n_cli.core.modality import Modality
 from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.baselines import TrainingVoxels
+from medk2n_cli.training.dataset import SLOTS
 
-SLOTS = list(Modality)
 _LOG = logging.getLogger(__name__)
 
 

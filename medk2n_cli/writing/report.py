@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.fusion import FusionReport, TargetReport
-from medk2n_cli.core.modality import Modality
 from medk2n_cli.writing.folder import MANIFEST, RESULT_SCHEMA
 
 NOT_FOR_DIAGNOSIS = "Synthetic image for research. Not for diagnosis."
@@ -99,8 +98,3 @@ def write_manifest(folder: Path, facts: Mapping[str, object], digests: list[File
             "outputs": [d.to_dict() for d in digests if d.role == "output"],
         },
     )
-
-
-def modalities(report: FusionReport) -> tuple[Modality, ...]:
-    """The targets of a report."""
-    return tuple(t.modality for t in report.targets)

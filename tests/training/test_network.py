@@ -14,6 +14,7 @@ from medk2n_cli.training.export import Disagreement, Measured, export  # noqa: E
 from medk2n_cli.training.fit import Recipe, Sources, _Run  # noqa: E402
 from medk2n_cli.training.metrics import protocol_h, protocol_p, protocol_w  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
@@ -97,16 +98,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     folder = tmp_path_factory.mktemp("maps")
     for number in (1, 2):
         (folder / f"head_0{number}.nii.gz").write_bytes(b"prepared already")
-        head = formula_head(f"head_0{number}")
-        np.savez(
-            folder / f"head_0{number}.npz",
-            classes=head.classes,
-            to_brain=head.to_brain,
-            white=head.white,
-            deep_whole=head.deep_whole,
-            deep_stripped=head.deep_stripped,
-            brain_box=np.array(head.brain_box),
-        )
+        store_head(formula_head(f"head_0{number}"), folder / f"head_0{number}.npz")
     return Sources(folder, folder)
 
 

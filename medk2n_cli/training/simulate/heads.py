@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medk2n_cli import itk
+from medk2n_cli.aligning.head import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM
 from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label_to_class
 
 FAR_MM = 30
-DEEP_WHOLE_MM, DEEP_STRIPPED_MM = 25, 10  # as in aligning.head, so that both agree
-HEAD_HEIGHT_MM = 165  # below this far from the top of the head there is neck
 _BRAIN_HEIGHT_MM = 140
 _CLOSING_MM = 8
 _SAMPLES = 6000
@@ -72,19 +71,24 @@ def _cached(file: Path, cache: Path | None) -> Head:
         )
     head = prepare(name, itk.to_lps_array(file))
     if stored:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        part = stored.with_suffix(".part.npz")
-        np.savez(
-            part,
-            classes=head.classes,
-            to_brain=head.to_brain,
-            white=head.white,
-            deep_whole=head.deep_whole,
-            deep_stripped=head.deep_stripped,
-            brain_box=np.array(head.brain_box),
-        )
-        part.rename(stored)
+        store_head(head, stored)
     return head
+
+
+def store_head(head: Head, file: Path) -> None:
+    """Keep a prepared head where `load_heads` looks for it: ``NAME.npz`` in the cache."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part.npz")
+    np.savez(
+        part,
+        classes=head.classes,
+        to_brain=head.to_brain,
+        white=head.white,
+        deep_whole=head.deep_whole,
+        deep_stripped=head.deep_stripped,
+        brain_box=np.array(head.brain_box),
+    )
+    part.rename(file)
 
 
 def prepare(name: str, labels: NDArray[np.float32]) -> Head:
@@ -103,7 +107,7 @@ def prepare(name: str, labels: NDArray[np.float32]) -> Head:
     low, high = inside.min(0).tolist(), (inside.max(0) + 1).tolist()
     low[2] = max(low[2], high[2] - _BRAIN_HEIGHT_MM)
     whole = _deep(classes > 0, DEEP_WHOLE_MM)
-    whole[:, :, : max(0, high[2] + 15 - HEAD_HEIGHT_MM)] = False
+    whole[:, :, : max(0, high[2] + 15 - int(HEAD_HEIGHT_MM))] = False
     return Head(
         name,
         classes,
