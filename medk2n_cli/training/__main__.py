@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medk2n_cli.training.recipe import Recipe
+
 CACHE = Path.home() / ".cache" / "medk2n" / "training"
 
 
@@ -38,11 +40,15 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train, or go on training")
     fit.add_argument("--label-maps", **maps)  # type: ignore[arg-type]
     fit.add_argument("--checkpoint", type=Path, required=True, help="file to write, and with --resume to start from")
-    fit.add_argument("--minutes", type=float, required=True)
+    length = fit.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, default=0.0)
+    length.add_argument("--steps", type=int, default=0)
     fit.add_argument("--resume", action="store_true")
     fit.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders; may be repeated")
     fit.add_argument("--hold-out", default="", help="names of study folders never to train on, comma separated")
-    fit.add_argument("--size", choices=("small", "base"), default="small")
+    kinds = ("small", "base", "average", "mm-synthesis")
+    fit.add_argument("--size", choices=kinds, default="small", help="average and mm-synthesis are what small is measured against")
+    fit.add_argument("--warm-steps", type=int, default=Recipe.warm_steps, help="steps with every clean gate held open")
     fit.add_argument("--rate", type=float, default=1e-3)
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--cache", type=Path, default=CACHE)
@@ -52,9 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("studies", type=Path, nargs="+", help="study folders that hold several contrasts")
     evaluate.add_argument("--data", type=Path, action="append", default=[], help="training studies, for the baselines")
     evaluate.add_argument("--weights", default=None, help="name or .onnx file")
+    evaluate.add_argument("--beside", action="append", default=[], metavar="NAME=CHECKPOINT", help="another network, say a twin")
     evaluate.add_argument("--cache", type=Path, default=CACHE)
     evaluate.add_argument("--out", type=Path, default=None, help="also write every row to this JSON file")
     evaluate.set_defaults(run=_evaluate)
+
+    gates = commands.add_parser("gates", help="the gate test: noise, another subject, a shift of 10 mm, against each subset")
+    gates.add_argument("studies", type=Path, nargs="+", help="study folders that hold three contrasts or more")
+    gates.add_argument("--checkpoint", type=Path, required=True)
+    gates.add_argument("--stranger", type=Path, action="append", required=True, help="study folder of another subject")
+    gates.add_argument("--cache", type=Path, default=CACHE)
+    gates.add_argument("--out", type=Path, default=None, help="also write every case to this JSON file")
+    gates.set_defaults(run=_gates)
 
     export = commands.add_parser("export", help="checkpoint to NAME.onnx and its card, in one act")
     export.add_argument("--checkpoint", type=Path, required=True)
@@ -93,12 +108,14 @@ def _simulate(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _fit(asked: argparse.Namespace) -> dict[str, object]:
-    from medk2n_cli.training.fit import Recipe, Sources, fit
+    from medk2n_cli.training.fit import Sources, fit
     from medk2n_cli.training.prepare import prepare_all
 
     held = tuple(n for n in asked.hold_out.split(",") if n)
     studies = prepare_all(asked.data, asked.cache / "studies", held)
-    recipe = Recipe(size=asked.size, minutes=asked.minutes, rate=asked.rate, seed=asked.seed)
+    recipe = Recipe(
+        size=asked.size, minutes=asked.minutes, steps=asked.steps, warm_steps=asked.warm_steps, rate=asked.rate, seed=asked.seed
+    )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
 
@@ -107,17 +124,41 @@ def _evaluate(asked: argparse.Namespace) -> dict[str, object]:
     from medk2n_cli.model.device import choose_device
     from medk2n_cli.model.session import open_session
     from medk2n_cli.model.store import find
-    from medk2n_cli.training.evaluate import evaluate, summary
+    from medk2n_cli.training.checkpoint import load_any
+    from medk2n_cli.training.evaluate import Rivals, evaluate, summary
     from medk2n_cli.training.prepare import prepare_all, training_voxels
+    from medk2n_cli.training.twins import predictor
 
     session = open_session(find(asked.weights), choose_device("auto"))
     held = tuple(s.name for s in asked.studies)
     voxels = training_voxels(prepare_all(asked.data, asked.cache / "studies", held))
-    rows = {s.name: evaluate(session, s, voxels) for s in asked.studies}
+    named = (pair.split("=", 1) for pair in asked.beside)
+    rivals = Rivals(voxels, {name: predictor(load_any(Path(file))[0]) for name, file in named})
+    rows = {s.name: evaluate(session, s, rivals) for s in asked.studies}
     result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
     if asked.out:
         every = {name: [r.to_dict() for r in found] for name, found in rows.items()}
         asked.out.write_text(json.dumps({"summary": result, "rows": every}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _gates(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.checkpoint import load_any
+    from medk2n_cli.training.dataset import PackedStudy
+    from medk2n_cli.training.gates import gate_test, summary
+    from medk2n_cli.training.prepare import prepare
+
+    network = load_any(asked.checkpoint)[0]
+    strangers = [PackedStudy.load(prepare(s, asked.cache / "studies")) for s in asked.stranger]
+    cases = []
+    for folder in asked.studies:
+        study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
+        alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
+        cases += gate_test(network, study, alike[0])
+    result = summary(cases)
+    if asked.out:
+        rows = [c.to_dict() for c in cases]
+        asked.out.write_text(json.dumps({"summary": result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return result
 
 

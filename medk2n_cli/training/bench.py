@@ -14,8 +14,9 @@ from medk2n_cli.core.tensors import ModelInput
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.session import BATCH_SLICES, open_session, run
 from medk2n_cli.model.store import find
-from medk2n_cli.training.checkpoint import load_network, new_network
-from medk2n_cli.training.network import Exported, MedK2N
+from medk2n_cli.training.checkpoint import load_network
+from medk2n_cli.training.network import SIZES, Exported, MedK2N
+from medk2n_cli.training.text import text_vectors
 
 _HAVE, _WANT = (Modality.T1, Modality.T2), (Modality.T1C, Modality.FLAIR)
 _HEIGHT, _WIDTH, _ROUNDS = 224, 192, 3
@@ -24,7 +25,7 @@ _HEIGHT, _WIDTH, _ROUNDS = 224, 192, 3
 def bench(weights: str | None, checkpoint: Path | None, slices: int) -> dict[str, object]:
     """Two in, two out, `slices` slices of 224 x 192: the tool's runner against eager torch, and the machine's sgemm rate."""
     session = open_session(find(weights), choose_device("cpu", torch.get_num_threads()))
-    network = load_network(checkpoint)[0] if checkpoint else new_network(session.weights.card.size).eval()
+    network = load_network(checkpoint)[0] if checkpoint else MedK2N(SIZES[session.weights.card.size], text_vectors()).eval()
     stack = np.random.default_rng(0).random((2, slices, _HEIGHT, _WIDTH), dtype=np.float32)
     given = ModelInput(stack, _HAVE)
     slots = session.weights.card.modalities

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medk2n_cli.training.network import SIZES, MedK2N
 from medk2n_cli.training.text import text_vectors
+from medk2n_cli.training.twins import AverageFusion, MMSynthesis
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,15 @@ class Progress:
     history: tuple[dict[str, object], ...]
 
 
-def new_network(size: str) -> MedK2N:
-    """An untrained network of one of `SIZES`."""
-    return MedK2N(SIZES[size], text_vectors())
+KINDS = (*SIZES, "average", "mm-synthesis")
+AnyNetwork = MedK2N | MMSynthesis
+
+
+def new_network(kind: str) -> AnyNetwork:
+    """An untrained network: Med-K2N in one of `SIZES`, or one of the twins it is measured against (`twins`)."""
+    if kind == "average":
+        return AverageFusion(SIZES["small"], text_vectors())
+    return MMSynthesis(SIZES["small"]) if kind == "mm-synthesis" else MedK2N(SIZES[kind], text_vectors())
 
 
 def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progress: Progress) -> None:
@@ -55,7 +62,19 @@ def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
 
 
 def load_network(file: Path) -> tuple[MedK2N, Progress]:
-    """The averaged weights of a checkpoint, in evaluation mode."""
+    """The averaged weights of a Med-K2N checkpoint, in evaluation mode.
+
+    Raises:
+        ValueError: the checkpoint holds a twin of another build.
+    """
+    network, progress = load_any(file)
+    if not (isinstance(network, MedK2N) and network.gated):
+        raise ValueError(f"{file.name} holds {progress.size}, which is not Med-K2N")
+    return network, progress
+
+
+def load_any(file: Path) -> tuple[AnyNetwork, Progress]:
+    """As `load_network`, of any kind."""
     tensors, progress = load(file)
     network = new_network(progress.size)
     network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
@@ -21,19 +22,29 @@ LESION_WEIGHT = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One slice with neighbours. `acquired` (M, C, H, W), `truth` (M, H, W) float16, `weight` (H, W): loss weight."""
+    """One slice with neighbours.
+
+    Attributes:
+        acquired: (M, C, H, W) float16.
+        truth: (M, H, W) float16.
+        weight: (H, W) loss weight.
+        slots: which rows are filled.
+        stranger: (M, C, H, W) float16, another subject at about the same place.
+    """
 
     acquired: Tensor
     truth: Tensor
     weight: Tensor
-    slots: tuple[int, ...]  # which rows are filled
+    slots: tuple[int, ...]
+    stranger: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images (B, K, C, H, W), truth (B, N, H, W), weight (B, H, W), have (K), want (N)."""
+    """images and strangers (B, K, C, H, W), truth (B, N, H, W), weight (B, H, W), have (K), want (N)."""
 
     images: Tensor
+    strangers: Tensor
     truth: Tensor
     weight: Tensor
     have: Tensor
@@ -42,15 +53,13 @@ class Batch:
 
 def collate(samples: list[Sample], have: list[int], want: list[int], chance: np.random.Generator) -> Batch:
     """Samples that all hold `have` and `want` -> Batch; each sample mirrored in half of the cases."""
-    images, truth, weight = [], [], []
+    rows = []
     for sample in samples:
-        parts = sample.acquired[have].float(), sample.truth[want].float(), sample.weight.float()
-        if chance.random() < 0.5:
-            parts = tuple(p.flip(-1) for p in parts)  # type: ignore[assignment]
-        images.append(parts[0])
-        truth.append(parts[1])
-        weight.append(parts[2])
-    return Batch(torch.stack(images), torch.stack(truth), torch.stack(weight), torch.tensor(have), torch.tensor(want))
+        parts = sample.acquired[have], sample.stranger[have], sample.truth[want], sample.weight
+        flipped = chance.random() < 0.5
+        rows.append([p.float().flip(-1) if flipped else p.float() for p in parts])
+    images, strangers, truth, weight = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Batch(images, strangers, truth, weight, torch.tensor(have), torch.tensor(want))
 
 
 class SimulatedPool:
@@ -61,23 +70,29 @@ class SimulatedPool:
         self._crop, self._size = crop, size
         self._rng = np.random.default_rng(seed)
         self._samples: list[Sample] = []
+        self._places = np.full((size, 4), np.inf)  # mm from the brain's centre; stripped heads far from whole ones
         self._next = 0
 
     def refresh(self, count: int) -> None:
         """Render `count` new samples; the oldest make room."""
         for _ in range(count):
-            sample = self._render()
-            if len(self._samples) < self._size:
-                self._samples.append(sample)
-            else:
-                self._samples[self._next % self._size] = sample
-                self._next += 1
+            sample, place = self._render()
+            number = self._next % self._size
+            self._samples[number:] = [sample, *self._samples[number + 1 :]]
+            self._places[number] = place
+            self._next += 1
 
     def draw(self, count: int, chance: np.random.Generator) -> list[Sample]:
-        """`count` samples; every one holds all six contrasts."""
-        return [self._samples[i] for i in chance.integers(len(self._samples), size=count)]
+        """`count` samples; every one holds all six contrasts, and its stranger is one of the three nearest in place."""
+        drawn = []
+        for i in chance.integers(len(self._samples), size=count):
+            apart = np.linalg.norm(self._places[: len(self._samples)] - self._places[i], axis=1)
+            apart[i] = np.inf
+            near = np.argsort(apart)[: min(3, max(1, len(apart) - 1))]
+            drawn.append(replace(self._samples[i], stranger=self._samples[int(chance.choice(near))].acquired))
+        return drawn
 
-    def _render(self) -> Sample:
+    def _render(self) -> tuple[Sample, NDArray[np.float64]]:
         rng = self._rng
         source = self._heads[rng.integers(len(self._heads))]
         draw = draw_study(source.head, int(rng.integers(2**31)))
@@ -89,12 +104,10 @@ class SimulatedPool:
         window = Window((float(centre[0]), float(centre[1]), float(centre[2])), self._crop, 3)
         out = render(source, draw, window, SLOTS)
         weight = 0.05 + 0.95 * out.head[1].float() + (LESION_WEIGHT - 1) * (out.lesion[1] > 0)
-        return Sample(
-            torch.stack([out.acquired[m] for m in SLOTS]).half().cpu(),
-            torch.stack([out.clean[m][1] for m in SLOTS]).half().cpu(),
-            weight.half().cpu(),
-            tuple(range(len(SLOTS))),
-        )
+        acquired = torch.stack([out.acquired[m] for m in SLOTS]).half().cpu()
+        truth = torch.stack([out.clean[m][1] for m in SLOTS]).half().cpu()
+        sample = Sample(acquired, truth, weight.half().cpu(), tuple(range(len(SLOTS))), acquired)
+        return sample, np.append(centre, 0.0 if draw.strip_mm is None else 1000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +118,14 @@ class PackedStudy:
     images: Tensor
     slots: tuple[int, ...]
     head: Tensor
+    stripped: bool
 
     @classmethod
     def load(cls, file: Path) -> PackedStudy:
         """Read what `training prepare` wrote."""
         z = np.load(file)
-        return cls(file.stem, torch.from_numpy(z["images"]), tuple(z["slots"].tolist()), torch.from_numpy(z["head"]))
+        images, head = torch.from_numpy(z["images"]), torch.from_numpy(z["head"])
+        return cls(file.stem, images, tuple(z["slots"].tolist()), head, bool(z["stripped"]))
 
 
 class RealStudies:
@@ -126,21 +141,41 @@ class RealStudies:
     def draw(self, count: int, chance: np.random.Generator) -> list[Sample]:
         """`count` crops of one study."""
         number = int(chance.choice(len(self._studies), p=self._share))
-        study, slices = self._studies[number], self._slices[number]
-        return [self._sample(study, int(slices[chance.integers(len(slices))]), chance) for _ in range(count)]
+        return [self._sample(number, chance) for _ in range(count)]
 
-    def _sample(self, study: PackedStudy, centre: int, chance: np.random.Generator) -> Sample:
+    def _sample(self, number: int, chance: np.random.Generator) -> Sample:
+        study, slices = self._studies[number], self._slices[number]
+        rank = int(chance.integers(len(slices)))
+        centre = int(slices[rank])
+        corner = _corner(study.head[centre], self._crop, chance)
+        head = _cut(study.head[centre], *corner, self._crop)
+        part, head = _turned(self._crop_of(study, centre, corner).float(), head.float(), chance)
+        acquired = self._stranger(number, rank / len(slices), corner, chance)
+        missing = acquired.flatten(1).amax(1) == 0
+        inside, stranger = list(study.slots), acquired.clone()
+        acquired[:] = 0
+        acquired[inside] = _reacquired(part, chance).half()
+        stranger[missing] = acquired[missing].flip(-1)
+        truth = torch.zeros(len(SLOTS), *part.shape[2:], dtype=torch.float16)
+        truth[inside] = part[:, 1].half()
+        return Sample(acquired, truth, (0.05 + 0.95 * head).half(), study.slots, stranger)
+
+    def _crop_of(self, study: PackedStudy, centre: int, corner: tuple[int, int]) -> Tensor:
         depth = study.images.shape[1]
         around = [min(max(centre + d, 0), depth - 1) for d in (-1, 0, 1)]
-        rows, columns = _corner(study.head[centre], self._crop, chance)
-        part = _cut(study.images[:, around], rows, columns, self._crop)
-        head = _cut(study.head[centre], rows, columns, self._crop)
-        acquired = torch.zeros(len(SLOTS), *part.shape[1:], dtype=torch.float16)
-        part, head = _turned(part.float(), head.float(), chance)
-        acquired[list(study.slots)] = _reacquired(part, chance).half()
-        truth = torch.zeros(len(SLOTS), *part.shape[2:], dtype=torch.float16)
-        truth[list(study.slots)] = part[:, 1].half()
-        return Sample(acquired, truth, (0.05 + 0.95 * head).half(), study.slots)
+        return _cut(study.images[:, around], *corner, self._crop)
+
+    def _stranger(self, number: int, height: float, corner: tuple[int, int], chance: np.random.Generator) -> Tensor:
+        """(M, C, H, W) the same place of another study of the same kind, zeros where it lacks a contrast."""
+        found = torch.zeros(len(SLOTS), 3, *self._crop, dtype=torch.float16)
+        others = [n for n, s in enumerate(self._studies) if n != number and s.stripped == self._studies[number].stripped]
+        if others:
+            other = others[int(chance.integers(len(others)))]
+            study, slices = self._studies[other], self._slices[other]
+            off = [(b - a) // 2 for a, b in zip(self._studies[number].head.shape[1:], study.head.shape[1:], strict=True)]
+            place = (max(0, corner[0] + off[0]), max(0, corner[1] + off[1]))
+            found[list(study.slots)] = self._crop_of(study, int(slices[int(height * len(slices))]), place)
+        return found
 
 
 def _turned(images: Tensor, head: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from medk2n_cli.aligning.align import Alignment, align
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
 from medk2n_cli.packing.normalise import measure_scale
@@ -19,9 +21,54 @@ from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training import baselines
 from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
-from medk2n_cli.training.metrics import Scores, protocol_h, protocol_p, protocol_w
+from medk2n_cli.training.metrics import Scores, peak_of, protocol_h, protocol_p, protocol_w, ssim_by_slice
 
-METHODS = ("medk2n", "constant", "matched", "quadratic")
+Predictor = Callable[[ModelInput, Sequence[Modality]], FloatArray]  # (N, D, H, W) on the network's scale
+_ERROR_BINS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """What is measured beside the weights: training voxels for the baselines, other networks by name."""
+
+    voxels: TrainingVoxels
+    networks: Mapping[str, Predictor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far the weights' own word can be taken.
+
+    Attributes:
+        predicted_ssim: mean over the slices.
+        slices: (predicted, measured) SSIM of each slice that holds enough head.
+        error_bins: (predicted, measured) mean absolute error in tenths of the voxels, by rising prediction.
+        error_rank: Spearman's correlation of expected and true error over voxels inside the head.
+    """
+
+    predicted_ssim: float
+    slices: tuple[tuple[float, float], ...]
+    error_bins: tuple[tuple[float, float], ...]
+    error_rank: float
+
+    @classmethod
+    def of(cls, output: ModelOutput, n: int, truth: FloatArray, head: NDArray[np.bool_]) -> Trust:
+        """Target number `n` of `output` against the truth (D, H, W)."""
+        made = np.maximum(output.synthesised[n], 0)
+        measured = ssim_by_slice(made, truth, head, peak_of(truth, head))
+        some = np.random.default_rng(0).choice(np.flatnonzero(head), 20000)
+        expected, error = output.expected_error[n].ravel()[some], np.abs(made - truth).ravel()[some]
+        tenths = np.array_split(np.argsort(expected), _ERROR_BINS)
+        return cls(
+            float(output.quality[:, n].mean()),
+            tuple((_short(p), _short(m)) for p, m in zip(output.quality[:, n], measured, strict=True) if np.isfinite(m)),
+            tuple((_short(expected[t].mean()), _short(error[t].mean())) for t in tenths),
+            _short(spearmanr(expected, error)[0]),
+        )
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)
 
 
 @dataclass(frozen=True)
@@ -34,7 +81,7 @@ class Row:
     h: dict[str, Scores]
     w: dict[str, Scores]
     p: tuple[float, float]
-    predicted_ssim: float
+    trust: Trust
     gates: dict[str, int]
     identity: str
     input_identity: dict[str, str]
@@ -53,30 +100,31 @@ class Row:
             "H": {k: v.to_dict() for k, v in self.h.items()},
             "W": {k: v.to_dict() for k, v in self.w.items()},
             "P": {"psnr": round(self.p[0], 3), "ssim": round(self.p[1], 4)},
-            "predicted_ssim": round(self.predicted_ssim, 4),
+            "trust": asdict(self.trust),
             "gates": self.gates,
             "identity": self.identity,
             "input_identity": self.input_identity,
         }
 
 
-def evaluate(session: Session, folder: Path, training: TrainingVoxels) -> list[Row]:
+def evaluate(session: Session, folder: Path, rivals: Rivals) -> list[Row]:
     """All proper subsets of what the study in `folder` holds, each missing contrast scored against the acquired one."""
     whole = align(load(scan([folder]).chosen()))
     held = [m for m in Modality if m in whole.volumes]
     rows: list[Row] = []
     for k in range(1, len(held)):
         for have in combinations(held, k):
-            rows += _subset(session, folder.name, whole, have, training)
+            rows += _subset(session, folder.name, whole, have, rivals)
     return rows
 
 
-def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[Modality], training: TrainingVoxels) -> list[Row]:
+def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[Modality], rivals: Rivals) -> list[Row]:
     """Masks and normalisation come from the inputs alone, as when the target really is missing."""
     study = align({m: whole.volumes[m] for m in have}, Alignment(register=False))
     packed = pack(study)
     want = [m for m in whole.volumes if m not in have]
     output = run(session, packed.input, want)
+    others = {name: predict(packed.input, want) for name, predict in rivals.networks.items()}
     head = cut(study.head.astype(np.float32), packed.box) > 0
     inputs = dict(zip(packed.input.have, packed.input.stack, strict=True))
     slots = session.weights.card.modalities
@@ -85,7 +133,8 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
         acquired = whole.volumes[target].array
         scale = measure_scale(target, acquired[study.deep])
         truth = cut(scale.apply(acquired) * study.head, packed.box)
-        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, training)}
+        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, rivals.voxels)}
+        made |= {name: np.maximum(images[n], 0) for name, images in others.items()}
         keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}
         rows.append(
             Row(
@@ -95,7 +144,7 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
                 {name: protocol_h(v, truth, head) for name, v in made.items()},
                 {name: protocol_w(v, truth, head) for name, v in made.items()},
                 protocol_p(made["medk2n"], truth, head),
-                float(output.quality[:, n].mean()),
+                Trust.of(output, n, truth, head),
                 keys,
                 slots[int(output.identity[:, n].mean(0).argmax())].value,
                 {
@@ -136,13 +185,15 @@ def summary(rows: Sequence[Row]) -> dict[str, object]:
     def mean(method: str, score: str, protocol: str = "h") -> float:
         return round(float(np.mean(list(by_subset(rows, method, score, protocol).values()))), 4)
 
-    methods = [m for m in METHODS if any(m in r.h for r in rows)]
+    methods = sorted({m for r in rows for m in r.h}, key=lambda m: m != "medk2n")
     p_psnr: dict[str, list[float]] = {}
     for row in rows:
         p_psnr.setdefault(row.name, []).append(row.p[0])
     identified = [r.identity == r.target for r in rows]
-    named = [a == b for r in rows for a, b in r.input_identity.items()]
-    predicted, measured = [r.predicted_ssim for r in rows], [r.h["medk2n"].ssim for r in rows]
+    named = [(a, b) for r in rows for a, b in r.input_identity.items()]
+    agent = {Modality.T1.value, Modality.T1C.value}
+    predicted, measured = [r.trust.predicted_ssim for r in rows], [r.h["medk2n"].ssim for r in rows]
+    slices = np.array([pair for r in rows for pair in r.trust.slices])
     return {
         "subsets": len(by_subset(rows, "medk2n")),
         "protocol_H": {m: {"r2": mean(m, "r2"), "psnr": mean(m, "psnr"), "ssim": mean(m, "ssim")} for m in methods},
@@ -151,9 +202,20 @@ def summary(rows: Sequence[Row]) -> dict[str, object]:
         "protocol_P_psnr_by_subset": {k: round(float(np.mean(v)), 2) for k, v in p_psnr.items()},
         "r2_by_number_of_inputs": _by_count(rows),
         "synthesised_named_right": round(float(np.mean(identified)), 3),
-        "inputs_named_right": round(float(np.mean(named)), 3),
-        "quality_correlation": round(float(np.corrcoef(predicted, measured)[0, 1]), 3) if len(rows) > 2 else None,
+        "inputs_named_right": round(float(np.mean([a == b for a, b in named])), 3),
+        "inputs_named_right_but_for_agent": round(float(np.mean([a == b or {a, b} == agent for a, b in named])), 3),
+        "quality_spearman_volumes": round(float(spearmanr(predicted, measured)[0]), 3) if len(rows) > 2 else None,
+        "quality_spearman_slices": round(float(spearmanr(*slices.T)[0]), 3),
+        "quality_calibration": _calibration(slices),
+        "expected_error_rank": round(float(np.mean([r.trust.error_rank for r in rows])), 3),
+        "expected_error_reliability": np.mean([r.trust.error_bins for r in rows], 0).round(4).tolist(),
     }
+
+
+def _calibration(slices: NDArray[np.float64]) -> list[list[float]]:
+    """[predicted, measured, slices] in fifths of the slices, by rising prediction."""
+    fifths = np.array_split(slices[np.argsort(slices[:, 0])], 5)
+    return [[_short(f[:, 0].mean()), _short(f[:, 1].mean()), len(f)] for f in fifths if len(f)]
 
 
 def _by_count(rows: Sequence[Row]) -> dict[str, float]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medk2n_cli.training.dataset import Batch
 from medk2n_cli.training.network import GATE_TEMPERATURE, MedK2N, Outputs
+from medk2n_cli.training.recipe import LossWeights
 
 SSIM_RANGE = 1.0  # network scale: about the 99.5th percentile of a contrast
 METRIC_MARGIN = 0.2
@@ -19,25 +18,12 @@ METRIC_MARGIN = 0.2
 GAIN_MARGIN = 0.005
 
 
-@dataclass(frozen=True)
-class Weights:
-    """How much each term counts."""
-
-    l1: float = 0.6
-    ssim: float = 0.4
-    error: float = 0.05
-    quality: float = 0.5
-    gate: float = 0.4
-    gain: float = 0.2
-    affinity: float = 1.0
-    identity: float = 0.1  # the image encoder learns on acquired images alone
-    looks: float = 0.03  # L_cua and L_metric of synthesised ones, encoder frozen
-
-
 def ssim_map(a: Tensor, b: Tensor, data_range: float = SSIM_RANGE, size: int = 7) -> Tensor:
     """(..., H, W) each -> local SSIM, same shape; uniform window, K1 = 0.01, K2 = 0.03 (Wang et al. 2004)."""
+    a, b = a.float(), b.float()  # variances as differences of squares need all digits
     flat = torch.stack([a, b, a * a, b * b, a * b]).reshape(5, -1, *a.shape[-2:])
-    mean = F.avg_pool2d(flat, size, stride=1, padding=size // 2, count_include_pad=False)
+    rows = F.avg_pool2d(flat, (size, 1), stride=1, padding=(size // 2, 0), count_include_pad=False)
+    mean = F.avg_pool2d(rows, (1, size), stride=1, padding=(0, size // 2), count_include_pad=False)
     ma, mb, aa, bb, ab = mean.reshape(5, *a.shape)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     va, vb, cov = (aa - ma * ma).clamp_min(0), (bb - mb * mb).clamp_min(0), ab - ma * mb
@@ -50,7 +36,7 @@ def in_head(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1.0)
 
 
-def image_losses(out: Outputs, batch: Batch, w: Weights) -> dict[str, Tensor]:
+def image_losses(out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
     """L1 and SSIM of both heads, Laplace likelihood, regression of the measured SSIM."""
     truth, weight = batch.truth[:, :, None], batch.weight[:, None, None]
     distance = (out.heads - truth).abs()
@@ -67,7 +53,7 @@ def image_losses(out: Outputs, batch: Batch, w: Weights) -> dict[str, Tensor]:
     }
 
 
-def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w: Weights) -> dict[str, Tensor]:
+def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w: LossWeights) -> dict[str, Tensor]:
     """relative_gain (B, N): by how much opening gate `aux` lowered the error. A spoiled input deserves a closed gate."""
     f = out.fusion
     counts = 1 - f.key[:, aux]  # the key frame's gate is open by definition
@@ -78,14 +64,14 @@ def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w:
     return {"gate": w.gate * (gate * counts).mean(), "gain": w.gain * (gain * counts).mean()}
 
 
-def affinity_loss(network: MedK2N, out: Outputs, batch: Batch, w: Weights) -> dict[str, Tensor]:
+def affinity_loss(network: MedK2N, out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
     """K = 1: the affinity table learns the SSIM that each target reached from its key frame alone."""
     measured = in_head(ssim_map(out.synthesised, batch.truth), (batch.weight[:, None] > 0.5).float()).mean(0).detach()
     table = network.affinity.index_select(0, batch.have).index_select(1, batch.want)[0]
     return {"affinity": w.affinity * F.mse_loss(table, measured)}
 
 
-def identity_losses(network: MedK2N, out: Outputs, batch: Batch, clean_inputs: Tensor, w: Weights) -> dict[str, Tensor]:
+def identity_losses(network: MedK2N, out: Outputs, batch: Batch, clean_inputs: Tensor, w: LossWeights) -> dict[str, Tensor]:
     """CMIM: the encoder learns to name acquired images; synthesised ones must be named right by the frozen encoder.
 
     clean_inputs: (B, K, H, W) centre slices before corruption.

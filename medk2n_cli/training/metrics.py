@@ -14,6 +14,7 @@ from medk2n_cli.training.losses import ssim_map
 FloatArray = NDArray[np.float32]
 PEAK_PERCENTILE = 99.5
 _P_SIZE, _P_MIN_PIXELS = 256, 2000
+_MIN_PIXELS = 200
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,20 @@ class Scores:
         return {k: round(float(v), 4) for k, v in vars(self).items()}
 
 
+def peak_of(truth: FloatArray, head: NDArray[np.bool_]) -> float:
+    """The truth's 99.5th percentile inside the head: the data range of PSNR and SSIM."""
+    return max(float(np.percentile(truth[head], PEAK_PERCENTILE)), 1e-6)
+
+
 def protocol_h(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_]) -> Scores:
     """(D, H, W) each on the network's scale, inside the head, whole volume."""
     t, error = truth[head], (made - truth)[head]
-    peak = max(float(np.percentile(t, PEAK_PERCENTILE)), 1e-6)
+    peak = peak_of(truth, head)
     mse = float(np.mean(error**2))
     return Scores(
         r2=1 - mse / max(float(t.var()), 1e-12),
         psnr=10 * np.log10(peak**2 / max(mse, 1e-12)),
-        ssim=_ssim(made * head, truth * head, head, peak),
+        ssim=_ssim(made, truth, head, peak),
         nmae=float(np.abs(error).mean() / max(float(t.mean()), 1e-6)),
     )
 
@@ -63,12 +69,17 @@ def protocol_p(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_]) -> 
     return float(mean[0]), float(mean[1])
 
 
+def ssim_by_slice(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_], peak: float) -> NDArray[np.float32]:
+    """(D,) mean over each slice's head, NaN where a slice holds fewer than 200 pixels of it."""
+    local = _local_ssim(made * head, truth * head, peak)
+    enough = head.sum((1, 2)) >= _MIN_PIXELS
+    return np.array([local[k][head[k]].mean() if e else np.nan for k, e in enumerate(enough)], np.float32)
+
+
 def _ssim(made: FloatArray, truth: FloatArray, head: NDArray[np.bool_], peak: float) -> float:
-    """Mean over slices of the mean over the slice's head, slices weighted alike."""
-    local = _local_ssim(made, truth, peak)
-    slices = head.sum((1, 2)) >= 200
-    means = [local[k][head[k]].mean() for k in np.nonzero(slices)[0]]
-    return float(np.mean(means)) if means else float("nan")
+    """Slices weighted alike."""
+    means = ssim_by_slice(made, truth, head, peak)
+    return float(np.nanmean(means)) if np.isfinite(means).any() else float("nan")
 
 
 def _local_ssim(a: FloatArray, b: FloatArray, data_range: float) -> NDArray[np.float32]:

@@ -296,6 +296,8 @@ class Decoder(nn.Module):
 class MedK2N(nn.Module):
     """The whole network. `text`: (M, 384) sentence embeddings of the modality descriptions."""
 
+    gated = True
+
     def __init__(self, size: Size, text: Tensor, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.size = size

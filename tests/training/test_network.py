@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,18 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 import numpy as np  # noqa: E402
 
+from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.core.tensors import ModelInput  # noqa: E402
 from medk2n_cli.training import checkpoint, losses  # noqa: E402
 from medk2n_cli.training.corrupt import KINDS, corrupt  # noqa: E402
 from medk2n_cli.training.export import Disagreement, Measured, export  # noqa: E402
-from medk2n_cli.training.fit import Recipe, Sources, _Run  # noqa: E402
+from medk2n_cli.training.fit import Sources, _Run, fit  # noqa: E402
 from medk2n_cli.training.metrics import protocol_h, protocol_p, protocol_w  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.recipe import Recipe  # noqa: E402
 from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
+from medk2n_cli.training.twins import AverageFusion, predictor  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
 TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=3)
@@ -62,9 +67,9 @@ def test_the_straight_through_gate_passes_gradients_to_the_threshold(network: Me
 
 
 def test_every_kind_of_corruption_spoils_only_its_input() -> None:
-    images = torch.rand(2, 2, 3, 48, 48)
+    images, strangers = torch.rand(2, 2, 3, 48, 48), torch.rand(2, 2, 3, 48, 48)
     for kind in KINDS:
-        spoiled = corrupt(kind, images, 1, torch.Generator().manual_seed(1))
+        spoiled = corrupt(kind, images, strangers, 1, torch.Generator().manual_seed(1))
         assert torch.equal(spoiled[:, 0], images[:, 0])
         assert not torch.equal(spoiled[:, 1], images[:, 1])
         assert float(spoiled.min()) >= 0
@@ -138,6 +143,37 @@ def test_training_learns(sources: Sources, tmp_path: Path) -> None:
         run.optimiser.step()
         spread.append(float(loss.detach()))
     assert np.mean(spread[-5:]) < 0.8 * np.mean(spread[:3])
+
+
+def test_a_run_ends_after_its_steps(sources: Sources, tmp_path: Path) -> None:
+    file = fit(replace(recipe(), minutes=0, steps=3), sources, tmp_path / "run.safetensors", resume=False)
+    assert checkpoint.load(file)[1].step == 3
+    fit(replace(recipe(), minutes=0, steps=2), sources, file, resume=True)
+    assert checkpoint.load(file)[1].step == 5
+
+
+@pytest.mark.parametrize("kind", ["average", "mm-synthesis"])
+def test_the_twins_are_trained_by_the_same_recipe(kind: str, sources: Sources, tmp_path: Path) -> None:
+    file = fit(replace(recipe(), size=kind, steps=3), sources, tmp_path / "twin.safetensors", resume=False)
+    twin, progress = checkpoint.load_any(file)
+    assert progress.size == kind
+    given = ModelInput(np.random.default_rng(0).random((2, 5, 32, 48), dtype=np.float32), (Modality.T1, Modality.T2))
+    made = predictor(twin)(given, [Modality.FLAIR, Modality.T1C])
+    assert made.shape == (2, 5, 32, 48)
+    assert np.isfinite(made).all()
+    with pytest.raises(ValueError, match="not Med-K2N"):
+        checkpoint.load_network(file)
+
+
+def test_average_fusion_cannot_shut_anything_out(network: MedK2N) -> None:
+    twin = AverageFusion(TINY, text_vectors()).eval()
+    twin.load_state_dict(network.state_dict())
+    images, have, want = torch.rand(2, 3, 3, 32, 32), torch.tensor([0, 2, 3]), torch.tensor([1])
+    shut, auto = torch.zeros(1, 3), torch.tensor([-1])
+    assert torch.equal(twin(images, have, want, shut, auto).synthesised, twin(images, have, want, 1 - shut, auto).synthesised)
+    assert not torch.equal(
+        network(images, have, want, shut, auto).synthesised, network(images, have, want, 1 - shut, auto).synthesised
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

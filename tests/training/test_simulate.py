@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.reading.scan import scan  # noqa: E402
-from medk2n_cli.training.simulate.draw import Draw, draw_study  # noqa: E402
+from medk2n_cli.training.simulate.draw import Draw, Fullness, draw_study  # noqa: E402
 from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
 from medk2n_cli.training.simulate.render import HeadTensors, Window, render  # noqa: E402
 from medk2n_cli.training.simulate.sequence import Sequence, TissueMaps, signal  # noqa: E402
@@ -31,7 +31,9 @@ def head() -> Head:
 def plain(head: Head, seed: int = 3) -> Draw:
     """A draw without lesions, deformation or pose."""
     draw = draw_study(head, seed)
-    return replace(draw, lesions=(), elastic=np.zeros_like(draw.elastic), pose=np.eye(3, dtype=np.float32), spacing=1.0)
+    return replace(
+        draw, lesions=(), fullness=Fullness(), elastic=np.zeros_like(draw.elastic), pose=np.eye(3, dtype=np.float32), spacing=1.0
+    )
 
 
 def test_the_same_seed_gives_the_same_study(head: Head) -> None:
@@ -56,7 +58,9 @@ def test_contrasts_look_as_radiologists_describe_them(head: Head) -> None:
 
 def test_flair_nulls_water_and_an_agent_brightens_t1() -> None:
     water, rim = TISSUES[CLASS["ventricular CSF"]], TISSUES[CLASS["enhancing rim"]]
-    tissue = TissueMaps(*(torch.tensor([getattr(t, n) for t in (water, rim)]) for n in ("t1", "t2", "pd", "adc", "uptake")))
+    tissue = TissueMaps(
+        *(torch.tensor([getattr(t, n) for t in (water, rim)]) for n in ("t1", "t2", "pd", "adc", "uptake", "fat"))
+    )
     null = 4000 * np.log(2 / (1 + np.exp(-9000 / 4000)))
     flair = signal(Sequence("IR", tr=9000, te=120, ti=float(null)), tissue)
     assert float(flair[0]) < 0.05 * float(flair[1])
@@ -87,6 +91,27 @@ def test_a_stripped_head_has_no_skin(head: Head) -> None:
     whole, stripped = (render(tensors, replace(plain(head), strip_mm=s), window, [T1]) for s in (None, 1))
     assert int(stripped.head.sum()) < 0.9 * int(whole.head.sum())
     assert float(stripped.acquired[T1][~stripped.head].abs().max()) == 0
+
+
+def test_a_full_brain_has_less_fluid_and_keeps_its_outline(head: Head) -> None:
+    tensors = HeadTensors.of(head, torch.device("cpu"))
+    window = Window((0.0, 0.0, 5.0), (176, 144), 1)
+    wide, full = (
+        render(tensors, replace(plain(head), strip_mm=None, fullness=f), window, [T2, ADC])
+        for f in (Fullness(), Fullness(sulci=1, ventricles=2))
+    )
+    assert torch.equal(wide.head, full.head)
+    fluid = [int((made.clean[ADC] > 1.2).sum()) for made in (wide, full)]
+    assert fluid[1] < 0.9 * fluid[0]
+
+
+def test_fat_suppression_darkens_the_scalp_alone() -> None:
+    skin, white = TISSUES[CLASS["skin and fat"]], TISSUES[CLASS["white matter"]]
+    columns = ("t1", "t2", "pd", "adc", "uptake", "fat")
+    tissue = TissueMaps(*(torch.tensor([float(getattr(t, n)) for t in (skin, white)]) for n in columns))
+    plain_echo, suppressed = (signal(Sequence("SE", tr=4000, te=90, fat=f), tissue) for f in (1.0, 0.1))
+    assert float(suppressed[0]) < 0.3 * float(plain_echo[0])
+    assert float(suppressed[1]) == float(plain_echo[1])
 
 
 def test_a_written_study_is_read_by_the_tools_own_reader(head: Head, tmp_path: Path) -> None:

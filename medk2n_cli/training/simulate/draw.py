@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ class Lesion:
     roughness: float
 
 
+@dataclass(frozen=True)
+class Fullness:
+    """How far the brain fills its fluid spaces: the label maps are of heads with wide ones.
+
+    Attributes:
+        sulci: mm by which cortex grows into the fluid around it.
+        ventricles: mm by which white matter grows into the ventricles.
+        halo: relative lengthening of relaxation in the white matter along the ventricles.
+    """
+
+    sulci: int = 0
+    ventricles: int = 0
+    halo: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Acquisition:
     """How one contrast of the study was acquired."""
@@ -35,7 +50,8 @@ class Acquisition:
     bias: NDArray[np.float32]  # BIAS_CONTROLS, natural logarithm of the coil profile
     noise: float  # standard deviation per channel, relative to the median of the deep head
     blur_mm: float  # in-plane point spread, standard deviation
-    thickness: float  # mm, slice profile's full width at half maximum
+    thickness: float  # mm, slice profile's full width at half maximum; more than the spacing where slices were interpolated
+    gamma: float  # what a vendor's filters do to the grey values: 1 is nothing
     shift_mm: tuple[float, float]  # residual misalignment in plane
     scale_error: float  # relative error of the measured normalisation
 
@@ -48,8 +64,9 @@ class Draw:
     spacing: float  # through plane, mm
     pose: NDArray[np.float32]  # (3, 3) output offset in mm -> offset in the label map
     elastic: NDArray[np.float32]  # (3, *FIELD_CONTROLS) displacement, mm
-    tissue: NDArray[np.float32]  # (classes, 5) T1, T2, PD, ADC, uptake
+    tissue: NDArray[np.float32]  # (classes, 6) T1, T2, PD, ADC, uptake, fat
     texture: NDArray[np.float32]  # (4,) relative amplitude of the texture of T1, T2, PD, ADC
+    fullness: Fullness
     strip_mm: int | None  # None: whole head, else the margin kept around the brain
     lesions: tuple[Lesion, ...]
     acquisitions: dict[Modality, Acquisition]
@@ -65,7 +82,12 @@ def draw_study(head: Head, seed: int) -> Draw:
         pose=_pose(rng),
         elastic=(rng.normal(0, rng.uniform(0, 4.0), (3, *FIELD_CONTROLS))).astype(np.float32),
         tissue=_tissue(rng),
-        texture=(np.array([0.05, 0.05, 0.03, 0.07]) * rng.uniform(0.3, 1.5, 4)).astype(np.float32),
+        texture=(np.array([0.05, 0.06, 0.03, 0.07]) * rng.uniform(0.3, 1.5, 4)).astype(np.float32),
+        fullness=Fullness(
+            int(rng.random() < 0.5),
+            int(rng.choice(4, p=[0.3, 0.25, 0.25, 0.2])),
+            float(rng.uniform(0, 0.4)) if rng.random() < 0.5 else 0.0,
+        ),
         strip_mm=int(rng.integers(0, 4)) if rng.random() < 0.5 else None,
         lesions=_lesions(head, rng),
         acquisitions=_acquisitions(rng, spacing),
@@ -87,7 +109,7 @@ def _pose(rng: np.random.Generator) -> NDArray[np.float32]:
 
 def _tissue(rng: np.random.Generator) -> NDArray[np.float32]:
     """Relaxation differs by field strength (all tissues together) and by person (each on its own)."""
-    table = np.array([[t.t1, t.t2, t.pd, t.adc, t.uptake] for t in TISSUES])
+    table = np.array([[t.t1, t.t2, t.pd, t.adc, t.uptake, t.fat] for t in TISSUES])
     spread = np.array([t.spread for t in TISSUES])[:, None]
     table[:, :4] *= np.exp(rng.normal(0, 1, (len(TISSUES), 4)) * spread * np.array([1, 1, 0.5, 1]))
     table[:, :2] *= np.exp(rng.normal(0, [0.08, 0.06], 2))
@@ -105,22 +127,23 @@ def _lesions(head: Head, rng: np.random.Generator) -> tuple[Lesion, ...]:
     if rng.random() < 0.5:
         for _ in range(1 + rng.poisson(_MEAN_LESIONS)):
             kind = "enhancing MS lesion" if rng.random() < 0.1 else "MS lesion"
-            found.append(_lesion(head, rng, rng.gamma(2.0, 1.6) + 1.2, ((kind, 1.0),)))
+            places = head.periventricular if rng.random() < 0.5 else head.white
+            found.append(_lesion(places, rng, rng.gamma(2.0, 1.6) + 1.2, ((kind, 1.0),)))
     if rng.random() < 0.3:
         core = rng.uniform(0.35, 0.7)
         rim = core * rng.uniform(0.6, 0.95)
         layers: tuple[tuple[str, float], ...] = (("oedema", 1.0), ("enhancing rim", core), ("necrosis", rim))
         if rng.random() < 0.3:
             layers = (("oedema", 1.0), ("tumour core", core))
-        found.append(_lesion(head, rng, rng.uniform(10, 35), layers))
+        found.append(_lesion(head.white, rng, rng.uniform(10, 35), layers))
     if rng.random() < 0.25:
         kind = "acute stroke" if rng.random() < 0.75 else "old stroke"
-        found.append(_lesion(head, rng, rng.uniform(4, 28), ((kind, 1.0),)))
+        found.append(_lesion(head.white, rng, rng.uniform(4, 28), ((kind, 1.0),)))
     return tuple(found)
 
 
-def _lesion(head: Head, rng: np.random.Generator, radius: float, layers: tuple[tuple[str, float], ...]) -> Lesion:
-    centre = head.white[rng.integers(len(head.white))].astype(float)
+def _lesion(places: NDArray[np.int16], rng: np.random.Generator, radius: float, layers: tuple[tuple[str, float], ...]) -> Lesion:
+    centre = places[rng.integers(len(places))].astype(float)
     radii = radius * np.exp(rng.normal(0, 0.25, 3))
     return Lesion(
         (float(centre[0]), float(centre[1]), float(centre[2])),
@@ -136,19 +159,22 @@ def _acquisitions(rng: np.random.Generator, spacing: float) -> dict[Modality, Ac
     for modality in Modality:
         coarse = modality in (Modality.DWI, Modality.ADC)
         shifted = rng.random() < 0.3
+        # A volume resampled from another plane or from thicker slices is smoother than its grid.
+        interpolated = rng.uniform(1.5, 4.0) if spacing < 2.5 and rng.random() < 0.25 else 1.0
         drawn[modality] = Acquisition(
             sequence=draw_sequence(modality, rng),
             bias=np.zeros(BIAS_CONTROLS, np.float32)
             if modality.is_quantitative
             else rng.normal(0, strength, BIAS_CONTROLS).astype(np.float32),
             noise=float(rng.uniform(0.003, 0.05)),
-            blur_mm=float(rng.uniform(0.7, 1.2) if coarse else rng.uniform(0.35, 0.8)),
-            thickness=float(max(1.0, spacing * rng.uniform(0.7, 1.4))),
+            blur_mm=float(rng.uniform(0.7, 1.2) if coarse else rng.uniform(0.35, 0.9)),
+            thickness=float(max(1.0, spacing * rng.uniform(0.7, 1.4)) * interpolated),
+            gamma=float(np.exp(rng.normal(0, 0.1))) if rng.random() < 0.5 and not modality.is_quantitative else 1.0,
             shift_mm=(float(rng.normal(0, 0.5)), float(rng.normal(0, 0.5))) if shifted else (0.0, 0.0),
             scale_error=float(rng.normal(0, 0.03)),
         )
     t1, t1c = drawn[Modality.T1], drawn[Modality.T1C]
     if rng.random() < 0.6:  # the same protocol before and after injection
-        after = Sequence(**{**t1.sequence.to_dict(), "dose": t1c.sequence.dose})  # type: ignore[arg-type]
-        drawn[Modality.T1C] = Acquisition(after, t1c.bias, t1c.noise, t1.blur_mm, t1.thickness, t1c.shift_mm, t1c.scale_error)
+        after = replace(t1.sequence, dose=t1c.sequence.dose)
+        drawn[Modality.T1C] = replace(t1c, sequence=after, blur_mm=t1.blur_mm, thickness=t1.thickness, gamma=t1.gamma)
     return drawn

@@ -16,7 +16,8 @@ from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label
 FAR_MM = 30
 _BRAIN_HEIGHT_MM = 140
 _CLOSING_MM = 8
-_SAMPLES = 6000
+_SAMPLES, _PLACES = 6000, 20000
+_PERIVENTRICULAR_MM = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Head:
         classes: (I, J, K) uint8 tissue class.
         to_brain: (I, J, K) uint8 distance to the brain (sulci filled), mm, clipped at `FAR_MM`; 0 inside.
         white: (n, 3) int16 indices of white matter: places where lesions start.
+        periventricular: (n, 3) int16 indices of white matter within 8 mm of a ventricle, where most MS lesions start.
         deep_whole, deep_stripped: (n, 27) uint8 classes of 3x3x3 neighbourhoods in the deep head, from which
             the normalisation of a study is estimated without rendering all of it.
         brain_box: ((i0, j0, k0), (i1, j1, k1)) bounds of the solid brain, without the cord below it.
@@ -37,6 +39,7 @@ class Head:
     classes: NDArray[np.uint8]
     to_brain: NDArray[np.uint8]
     white: NDArray[np.int16]
+    periventricular: NDArray[np.int16]
     deep_whole: NDArray[np.uint8]
     deep_stripped: NDArray[np.uint8]
     brain_box: tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -65,6 +68,7 @@ def _cached(file: Path, cache: Path | None) -> Head:
             z["classes"],
             z["to_brain"],
             z["white"],
+            z["periventricular"],
             z["deep_whole"],
             z["deep_stripped"],
             (tuple(box[0].tolist()), tuple(box[1].tolist())),
@@ -84,6 +88,7 @@ def store_head(head: Head, file: Path) -> None:
         classes=head.classes,
         to_brain=head.to_brain,
         white=head.white,
+        periventricular=head.periventricular,
         deep_whole=head.deep_whole,
         deep_stripped=head.deep_stripped,
         brain_box=np.array(head.brain_box),
@@ -101,7 +106,8 @@ def prepare(name: str, labels: NDArray[np.float32]) -> Head:
     solid = np.isin(classes, SOLID_BRAIN)
     closed = _closed(solid)
     to_brain = np.minimum(ndimage.distance_transform_edt(~closed), FAR_MM).astype(np.uint8)
-    where = np.argwhere(np.isin(classes, WHITE)).astype(np.int16)
+    white = np.isin(classes, WHITE)
+    beside = ndimage.distance_transform_edt(classes != CLASS["ventricular CSF"]) <= _PERIVENTRICULAR_MM
     rng = np.random.default_rng(0)
     inside = np.argwhere(solid)
     low, high = inside.min(0).tolist(), (inside.max(0) + 1).tolist()
@@ -112,11 +118,17 @@ def prepare(name: str, labels: NDArray[np.float32]) -> Head:
         name,
         classes,
         to_brain,
-        where[rng.choice(len(where), 20000)],
+        _some(white, rng),
+        _some(white & beside, rng),
         _neighbourhoods(classes, whole, rng),
         _neighbourhoods(classes, _deep(closed, DEEP_STRIPPED_MM), rng),
         ((low[0], low[1], low[2]), (high[0], high[1], high[2])),
     )
+
+
+def _some(where: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int16]:
+    indices = np.argwhere(where).astype(np.int16)
+    return indices[rng.choice(len(indices), _PLACES)]
 
 
 def _closed(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:

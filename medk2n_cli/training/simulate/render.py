@@ -17,6 +17,8 @@ from medk2n_cli.training.simulate.heads import FAR_MM, Head
 from medk2n_cli.training.simulate.sequence import TissueMaps, signal
 from medk2n_cli.training.simulate.tissue import BRAIN, CLASS, LESIONS, SOLID_BRAIN, WHITE
 
+_CLEAN_BLUR_MM = 0.5
+_HALO_MM = 3
 _FINE_MM = 1.0  # step of the fine lattice through the slices
 _ELASTIC_SPAN_MM, _BIAS_SPAN_MM = 240.0, 240.0
 
@@ -82,6 +84,7 @@ def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Mod
     points, fine = _points(draw, window, device)
     inside = _deform(points, draw, source)
     classes, to_brain = _look_up(source, inside)
+    classes = _filled(classes, draw)
     classes, lesion = _with_lesions(classes, inside, draw, chance)
     if draw.strip_mm is not None:
         brain = torch.tensor(BRAIN + LESIONS, device=device)
@@ -91,12 +94,19 @@ def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Mod
     out = Rendered({}, {}, classes[middle] > 0, lesion[middle].to(torch.uint8))
     for modality in modalities:
         acquisition = draw.acquisitions[modality]
-        sharp = _blur(fine.slices(signal(acquisition.sequence, maps), acquisition.thickness), acquisition.blur_mm)
+        true = signal(acquisition.sequence, maps)
         low, gain = _scale(source, draw, modality)
+        sharp = _blur(fine.slices(true, max(1.0, draw.spacing)), _CLEAN_BLUR_MM)
         out.clean[modality] = ((sharp - low) * gain).clamp(0, TOP) * out.head
-        noisy = _acquire(sharp, acquisition, points[middle], low, gain, chance)
-        out.acquired[modality] = ((noisy - low) * gain * (1 + acquisition.scale_error)).clamp(0, TOP) * out.head
+        seen = _blur(fine.slices(true, acquisition.thickness), acquisition.blur_mm)
+        noisy = (_acquire(seen, acquisition, points[middle], low, gain, chance) - low) * gain * (1 + acquisition.scale_error)
+        out.acquired[modality] = _filtered(noisy.clamp(0, TOP), acquisition.gamma).clamp(0, TOP) * out.head
     return out
+
+
+def _filtered(image: Tensor, gamma: float) -> Tensor:
+    """Grey values bent around the median, as vendors' filters do."""
+    return image if gamma == 1 else MEDIAN_VALUE * (image / MEDIAN_VALUE) ** gamma
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def _points(draw: Draw, window: Window, device: torch.device) -> tuple[Tensor, _
     """(depth, H, W, 3) mm from the brain's centre, to L, P, S; H runs to P and W to L."""
     height, width = window.shape
     span = (window.slices - 1) * draw.spacing
-    margin = 0.7 * draw.spacing + 0.5
+    margin = 0.6 * max(a.thickness for a in draw.acquisitions.values()) + 0.5
     depth = round((span + 2 * margin) / _FINE_MM) + 1
     start = -(depth - 1) * _FINE_MM / 2
     fine = _Fine(depth, tuple((-span / 2 + s * draw.spacing - start) / _FINE_MM for s in range(window.slices)))
@@ -161,6 +171,29 @@ def _look_up(source: HeadTensors, inside: Tensor) -> tuple[Tensor, Tensor]:
     flat = (i * size[1] + j) * size[2] + k
     classes = source.classes.flatten()[flat].long().masked_fill(outside, 0)
     return classes, source.to_brain.flatten()[flat].masked_fill(outside, FAR_MM)
+
+
+def _dilated(mask: Tensor, reach: int) -> Tensor:
+    """(D, H, W) bool grown by `reach` voxels along each axis."""
+    grown, size = mask[None, None].to(torch.float32), 2 * reach + 1
+    for axis in range(3):
+        window, pad = [1, 1, 1], [0, 0, 0]
+        window[axis], pad[axis] = size, reach
+        grown = F.max_pool3d(grown, window, stride=1, padding=pad)
+    return grown[0, 0] > 0
+
+
+def _filled(classes: Tensor, draw: Draw) -> Tensor:
+    """Cortex grown into the fluid around it, white matter into the ventricles."""
+    outer, ventricle = CLASS["outer CSF"], CLASS["ventricular CSF"]
+    for _ in range(draw.fullness.sulci):
+        for grey in (CLASS["cortex"], CLASS["cerebellar cortex"]):
+            near = _dilated(classes == grey, 1)
+            classes = torch.where(near & (classes == outer), grey, classes)
+    for _ in range(draw.fullness.ventricles):
+        near = _dilated(torch.isin(classes, torch.tensor(WHITE, device=classes.device)), 1)
+        classes = torch.where(near & (classes == ventricle), CLASS["white matter"], classes)
+    return classes
 
 
 def _with_lesions(classes: Tensor, inside: Tensor, draw: Draw, chance: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -200,17 +233,20 @@ def _maps(classes: Tensor, draw: Draw, chance: torch.Generator) -> TissueMaps:
     amplitude = torch.from_numpy(draw.texture).to(classes.device)
     texture = 1 + amplitude[:, None, None, None] * _texture((4, *classes.shape), chance)
     t1, t2, pd, adc = (values[:4] * texture).unbind(0)
-    return TissueMaps(t1, t2, pd, adc, values[4])
+    if draw.fullness.halo:
+        beside = _dilated(classes == CLASS["ventricular CSF"], _HALO_MM) & (classes == CLASS["white matter"])
+        t1, t2 = t1 * (1 + 0.6 * draw.fullness.halo * beside), t2 * (1 + draw.fullness.halo * beside)
+    return TissueMaps(t1, t2, pd, adc, values[4], values[5])
 
 
 def _texture(shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
-    """Unit-variance noise at three scales: 1, 4 and 16 mm."""
+    """Unit-variance noise at four scales: 1, 4, 16 and 48 mm."""
     total = torch.randn(shape, generator=chance, device=chance.device) * 0.5
-    for step, weight in ((4, 1.4), (16, 1.8)):
+    for step, weight in ((4, 1.3), (16, 1.5), (48, 1.5)):
         coarse = [max(2, -(-n // step) + 1) for n in shape[1:]]
         noise = torch.randn((1, shape[0], *coarse), generator=chance, device=chance.device)
         total += weight * F.interpolate(noise, size=shape[1:], mode="trilinear", align_corners=True)[0]
-    return total / 1.6
+    return total / 1.7
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
@@ -244,13 +280,23 @@ def _scale(source: HeadTensors, draw: Draw, modality: Modality) -> tuple[float, 
     table = torch.from_numpy(draw.tissue).to(deep.device)
     how = draw.acquisitions[modality]
     by_class = signal(how.sequence, TissueMaps(*table.T))
-    values = by_class[deep.long()] @ _profile(how.blur_mm, how.thickness, deep.device)
+    values = by_class[_filled_samples(deep, draw).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
     chance = torch.Generator(device=deep.device).manual_seed(draw.seed)
     values = values * (1 + 0.08 * torch.randn(values.shape, generator=chance, device=deep.device))
     q = torch.quantile(values, torch.tensor([LOW_PERCENTILE / 100, 0.5], device=deep.device))
     low, median = q.tolist()
     scale = anchored(modality, low, max(median, low + 1e-4))
     return scale.low, scale.gain
+
+
+def _filled_samples(deep: Tensor, draw: Draw) -> Tensor:
+    """`_filled` for (n, 27) neighbourhoods, about as far as one step goes."""
+    pairs = ((draw.fullness.sulci, "outer CSF", "cortex"), (draw.fullness.ventricles, "ventricular CSF", "white matter"))
+    for steps, fluid, tissue in pairs:
+        if steps:
+            near = (deep == CLASS[tissue]).any(1, keepdim=True)
+            deep = torch.where(near & (deep == CLASS[fluid]), CLASS[tissue], deep)
+    return deep
 
 
 def _profile(blur_mm: float, thickness: float, device: torch.device) -> Tensor:

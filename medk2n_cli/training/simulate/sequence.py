@@ -8,7 +8,7 @@ DWI a spin echo times exp(-b ADC) (Bernstein, King, Zhou: Handbook of MRI Pulse 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class Sequence:
     b: float = 0.0
     flip: float = 90.0
     dose: float = 0.0  # mmol/l of contrast agent at uptake 1
+    fat: float = 1.0  # share of the fat signal that is left
 
     def to_dict(self) -> dict[str, float | str]:
         """Plain values, to replay or to write beside a study."""
@@ -39,19 +40,25 @@ class Sequence:
 
 @dataclass(frozen=True, eq=False)
 class TissueMaps:
-    """T1, T2 in ms, PD, ADC in 1e-3 mm2/s, uptake; tensors of one shape."""
+    """T1, T2 in ms, PD, ADC in 1e-3 mm2/s, uptake, share of fat; tensors of one shape."""
 
     t1: Tensor
     t2: Tensor
     pd: Tensor
     adc: Tensor
     uptake: Tensor
+    fat: Tensor
 
 
 def signal(sequence: Sequence, maps: TissueMaps) -> Tensor:
     """The noise-free magnitude signal, same shape as the maps; ADC comes out in 1e-3 mm2/s."""
     if sequence.kind == "ADC":
         return maps.adc
+    magnitude = _magnitude(sequence, maps)
+    return magnitude * (1 - (1 - sequence.fat) * maps.fat) if sequence.fat < 1 else magnitude
+
+
+def _magnitude(sequence: Sequence, maps: TissueMaps) -> Tensor:
     r1 = 1.0 / maps.t1
     if sequence.dose:
         r1 = r1 + RELAXIVITY * sequence.dose * maps.uptake
@@ -69,8 +76,22 @@ def signal(sequence: Sequence, maps: TissueMaps) -> Tensor:
     return echo * torch.exp(-sequence.b * 1e-3 * maps.adc) if sequence.kind == "DWI" else echo
 
 
+_FAT_SUPPRESSED = {Modality.T1: 0.1, Modality.T1C: 0.15, Modality.T2: 0.25, Modality.FLAIR: 0.5, Modality.DWI: 0.95}
+
+
 def draw_sequence(modality: Modality, rng: np.random.Generator) -> Sequence:
-    """A protocol for `modality` from the range clinics use."""
+    """A protocol for `modality` from the range clinics use, with or without fat suppression."""
+    drawn = _contrast(modality, rng)
+    suppressed = rng.random() < _FAT_SUPPRESSED.get(modality, 0.0)
+    return replace(drawn, fat=float(rng.uniform(0.02, 0.35))) if suppressed else drawn
+
+
+def _null(tr: float) -> float:
+    """Inversion time at which cerebrospinal fluid gives no signal, ms."""
+    return CSF_T1_MS * math.log(2 / (1 + math.exp(-tr / CSF_T1_MS)))
+
+
+def _contrast(modality: Modality, rng: np.random.Generator) -> Sequence:
     u = rng.uniform
     if modality in (Modality.T1, Modality.T1C):
         dose = u(0.15, 0.9) if modality is Modality.T1C else 0.0
@@ -81,13 +102,13 @@ def draw_sequence(modality: Modality, rng: np.random.Generator) -> Sequence:
             return Sequence("MPRAGE", tr=u(600, 1600), ti=u(700, 1100), te=3, dose=dose)
         if kind == "SPGR":
             return Sequence("SPGR", tr=u(8, 30), te=4, flip=u(15, 30), dose=dose)
-        return Sequence("IR", tr=u(1800, 2500), ti=u(700, 950), te=u(8, 20), dose=dose)  # T1 FLAIR
+        tr = u(1800, 2500)
+        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.92, 1.08), te=u(8, 20), dose=dose)  # T1 FLAIR
     if modality is Modality.T2:
         return Sequence("SE", tr=u(2800, 7000), te=u(78, 125))
     if modality is Modality.FLAIR:
         tr = u(5000, 11000)
-        null = CSF_T1_MS * math.log(2 / (1 + math.exp(-tr / CSF_T1_MS)))
-        return Sequence("IR", tr=tr, ti=null * u(0.92, 1.03), te=u(80, 145))
+        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.9, 1.03), te=u(80, 145))
     if modality is Modality.DWI:
         return Sequence("DWI", tr=u(3500, 8000), te=u(60, 100), b=u(900, 1100))
     return Sequence("ADC")

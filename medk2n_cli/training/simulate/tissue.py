@@ -1,7 +1,8 @@
 """Tissues: which labels they have, and how they relax and diffuse.
 
 Values are a 3 T / 1.5 T blend of the MR literature. T1, T2 in ms, PD relative to water, ADC in
-1e-3 mm2/s; `uptake` is the relative concentration of a gadolinium contrast agent minutes after injection.
+1e-3 mm2/s; `uptake` is the relative concentration of a gadolinium contrast agent minutes after injection;
+`fat` is the share of the signal that fat suppression takes away.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Tissue:
     adc: float
     uptake: float = 0.0
     spread: float = 0.05
+    fat: float = 0.0
 
 
 # The index in this tuple is the class number used throughout the simulator. Class 0 is air.
@@ -32,18 +34,18 @@ TISSUES: tuple[Tissue, ...] = (
     Tissue("cerebellar cortex", (8, 47), 1250, 92, 0.82, 0.80),
     Tissue("hippocampus and amygdala", (17, 53, 18, 54), 1320, 100, 0.84, 0.88),
     Tissue("thalamus", (10, 49), 1040, 80, 0.76, 0.78),
-    Tissue("caudate and accumbens", (11, 50, 26, 58), 1180, 84, 0.79, 0.77),
-    Tissue("putamen", (12, 51, 25, 57), 1120, 78, 0.78, 0.75),
-    Tissue("pallidum", (13, 52), 920, 64, 0.73, 0.78),
+    Tissue("caudate and accumbens", (11, 50, 26, 58), 1180, 84, 0.79, 0.77, spread=0.08),
+    Tissue("putamen", (12, 51, 25, 57), 1120, 76, 0.78, 0.75, spread=0.10),
+    Tissue("pallidum", (13, 52), 920, 60, 0.73, 0.78, spread=0.12),
     Tissue("brain stem", (16, 28, 60, 512), 900, 75, 0.72, 0.78),
     Tissue("ventricular CSF", (4, 5, 14, 15, 43, 44, 72), 4000, 1300, 1.0, 3.0, spread=0.04),
     Tissue("outer CSF", (24,), 3600, 900, 0.98, 2.8, 0.02, spread=0.08),
     Tissue("vessels", (30, 62, 502, 514), 1700, 150, 0.90, 2.0, 1.0, spread=0.15),
-    Tissue("skin and fat", (511,), 380, 90, 0.88, 0.5, 0.1, spread=0.15),
+    Tissue("skin and fat", (511,), 380, 90, 0.88, 0.5, 0.1, spread=0.15, fat=0.9),
     Tissue("muscle", (507, 508, 530), 1200, 42, 0.75, 1.4, 0.15, spread=0.10),
     Tissue("mucosa", (509,), 1500, 90, 0.85, 1.6, 0.8, spread=0.15),
     Tissue("cortical bone", (515,), 600, 2, 0.10, 0.1, spread=0.2),
-    Tissue("bone marrow", (516,), 450, 60, 0.60, 0.4, 0.1, spread=0.2),
+    Tissue("bone marrow", (516,), 450, 60, 0.60, 0.4, 0.1, spread=0.2, fat=0.85),
     Tissue("eye", (506,), 3500, 700, 1.0, 2.8, spread=0.08),
     # Lesions, drawn by the simulator.
     Tissue("oedema", (), 1450, 145, 0.87, 1.4, spread=0.10),

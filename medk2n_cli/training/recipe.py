@@ -1,0 +1,46 @@
+"""Everything that shapes a training run, as one value; no torch, so that the command line can read its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term counts."""
+
+    l1: float = 0.6
+    ssim: float = 0.4
+    error: float = 0.05
+    quality: float = 0.5
+    gate: float = 0.4
+    gain: float = 0.2
+    affinity: float = 1.0
+    identity: float = 0.1  # the image encoder learns on acquired images alone
+    looks: float = 0.03  # L_cua and L_metric of synthesised ones, encoder frozen
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes a run; it ends after `steps`, or after `minutes` where `steps` is 0.
+
+    `warm_steps` counts steps of the whole training with every clean gate held open; `whole_slices` is the last
+    share of a run that trains on whole slices, so that pooled descriptors see what they will see.
+    """
+
+    size: str = "small"
+    minutes: float = 60.0
+    steps: int = 0
+    rate: float = 1e-3
+    batch: int = 8
+    crop: tuple[int, int] = (96, 96)
+    whole: tuple[int, int] = (224, 192)
+    whole_slices: float = 0.15
+    pool: int = 1200
+    refresh: int = 1
+    real_share: float = 0.4
+    corrupted: float = 0.3
+    warm_steps: int = 5000
+    average: float = 0.999
+    seed: int = 1
+    weights: LossWeights = field(default_factory=LossWeights)
