@@ -71,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     gates.add_argument("--out", type=Path, default=None, help="also write every case to this JSON file")
     gates.set_defaults(run=_gates)
 
+    lesions = commands.add_parser("lesions", help="do lesions survive synthesis, and are none invented?")
+    lesions.add_argument("studies", type=Path, nargs="*", help="study folders with lesions.nii.gz beside the contrasts")
+    lesions.add_argument("--checkpoint", type=Path, required=True)
+    lesions.add_argument("--label-maps", type=Path, default=None, help="also simulated tumours and healthy heads")
+    lesions.add_argument("--count", type=int, default=6, help="how many simulated heads of each kind")
+    lesions.add_argument("--cache", type=Path, default=CACHE)
+    lesions.add_argument("--out", type=Path, default=None, help="also write every lesion to this JSON file")
+    lesions.set_defaults(run=_lesions)
+
     export = commands.add_parser("export", help="checkpoint to NAME.onnx and its card, in one act")
     export.add_argument("--checkpoint", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="the .onnx file")
@@ -159,6 +168,30 @@ def _gates(asked: argparse.Namespace) -> dict[str, object]:
     if asked.out:
         rows = [c.to_dict() for c in cases]
         asked.out.write_text(json.dumps({"summary": result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _lesions(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.core.modality import Modality
+    from medk2n_cli.training import lesions
+    from medk2n_cli.training.checkpoint import load_network
+    from medk2n_cli.training.simulate.heads import load_heads
+
+    network = load_network(asked.checkpoint)[0]
+    cases = [lesions.read_case(folder) for folder in asked.studies]
+    invented: list[float] = []
+    if asked.label_maps:
+        heads = load_heads(asked.label_maps, asked.cache / "heads")
+        cases += lesions.simulated_cases(heads, "tumour", asked.count)
+        healthy = lesions.simulated_cases(heads, "healthy", asked.count)
+        invented = [lesions.invented_ml(network, h, (Modality.T1, Modality.T2), Modality.FLAIR) for h in healthy]
+    measured = [lesions.measure(network, case) for case in cases]
+    rows, dice = [r for found, _ in measured for r in found], [d for case, (_, found) in zip(cases, measured, strict=True)
+                                                                for d in found if case.kind == "MS lesion"]  # fmt: skip
+    result = lesions.summary(rows, dice, invented)
+    if asked.out:
+        told = {"summary": result, "rows": [r.to_dict() for r in rows], "dice": dice}
+        asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return result
 
 

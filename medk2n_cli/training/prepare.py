@@ -15,16 +15,19 @@ from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.baselines import TrainingVoxels
 from medk2n_cli.training.dataset import SLOTS
 
+_BIDS_TYPES = ("anat", "dwi")
 _LOG = logging.getLogger(__name__)
 
 
 def prepare(folder: Path, out: Path) -> Path:
-    """One study folder -> ``out/NAME.npz``: images (m, S, H, W) float16, slots, head, spacing; kept if newer than the study.
+    """One study folder -> ``out/NAME.npz`` (`study_name`), kept if newer than the study.
+
+    It holds images (m, S, H, W) float16, slots, head, spacing.
 
     Raises:
         StudyError: the study cannot be read or aligned.
     """
-    file = out / f"{folder.name}.npz"
+    file = out / f"{study_name(folder)}.npz"
     newest = max(f.stat().st_mtime for f in folder.rglob("*") if f.is_file())
     if file.exists() and file.stat().st_mtime > newest:
         return file
@@ -48,7 +51,7 @@ def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> t
     """Every study folder below `places` with at least two contrasts; one that fails is logged and left out."""
     found = []
     for folder in _study_folders(places):
-        if folder.name in held_out:
+        if study_name(folder) in held_out:
             continue
         try:
             found.append(prepare(folder, out))
@@ -67,10 +70,17 @@ def training_voxels(files: Sequence[Path]) -> TrainingVoxels:
     return TrainingVoxels.of(studies)
 
 
+def study_name(folder: Path) -> str:
+    """The folder's name, with the subject's before a BIDS session's: ``sub-01_ses-0001``."""
+    return f"{folder.parent.name}_{folder.name}" if folder.name.startswith("ses-") else folder.name
+
+
 def _study_folders(places: Sequence[Path]) -> Iterator[Path]:
-    """Folders that directly hold at least two recognised contrasts."""
+    """Folders with at least two recognised contrasts, directly or below BIDS data types (anat, dwi)."""
     for place in places:
         for folder in sorted({place, *(f for f in place.rglob("*") if f.is_dir())}):
-            files = [f for f in folder.iterdir() if f.is_file()]
+            types = [folder / t for t in _BIDS_TYPES if (folder / t).is_dir()]
+            inside = [] if folder.name in _BIDS_TYPES else [folder, *types]
+            files = [f for part in inside for f in part.iterdir() if f.is_file()]
             if files and len({s.modality for s in scan(files).series if s.unused is None}) > 1:
                 yield folder

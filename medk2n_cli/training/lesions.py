@@ -1,0 +1,209 @@
+"""Do lesions survive synthesis, and are none invented? Contrast, Dice of a threshold, false positives in healthy heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medk2n_cli import itk
+from medk2n_cli.aligning.align import align
+from medk2n_cli.aligning.resample import resample
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.tensors import ModelInput
+from medk2n_cli.core.volumes import Volume
+from medk2n_cli.packing.pack import cut, pack
+from medk2n_cli.reading.scan import load, scan
+from medk2n_cli.training.dataset import SLOTS
+from medk2n_cli.training.gates import synthesise
+from medk2n_cli.training.network import MedK2N
+from medk2n_cli.training.simulate.draw import Lesion, draw_study
+from medk2n_cli.training.simulate.heads import Head
+from medk2n_cli.training.simulate.render import HeadTensors, Window, render
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+TARGETS = (Modality.FLAIR, Modality.T2)
+SIZES_MM3 = ((20, 100), (100, 500), (500, 10**7))
+_RING_MM = 3
+_VISIBLE = 0.1  # a lesion whose acquired contrast is less cannot be lost
+_BRIGHT, _BRIGHTER = 1.5, 0.15  # hyperintense: this many times the median, and this much above the truth
+_WINDOW = (208, 176)
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """One lesion in one synthesised volume; contrasts are (lesion - surroundings) / surroundings."""
+
+    subject: str
+    have: tuple[str, ...]
+    target: str
+    kind: str
+    mm3: float
+    real: float
+    made: float
+
+    @property
+    def kept(self) -> float:
+        """Share of the acquired contrast that the synthesised image shows."""
+        return self.made / self.real
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON."""
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A study with lesions: images (m, D, H, W) by slot order of `have`, masks (D, H, W), mm between slices."""
+
+    name: str
+    kind: str
+    images: Mapping[Modality, FloatArray]
+    head: BoolArray
+    lesions: BoolArray
+    spacing: float
+
+    def make(self, network: MedK2N, have: Sequence[Modality], target: Modality) -> FloatArray:
+        given = ModelInput(np.stack([self.images[m] for m in have]), tuple(have))
+        slots = torch.tensor([SLOTS.index(m) for m in have])
+        images = torch.from_numpy(given.slices(np.arange(given.depth)))
+        return np.asarray(synthesise(network, images, slots, torch.tensor([SLOTS.index(target)])).image.clamp_min(0).numpy())
+
+
+def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
+    """A real study and its lesion mask, as the tool packs them."""
+    aligned = align(load(scan([folder]).chosen()))
+    packed = pack(aligned)
+    image = sitk.ReadImage(str(folder / mask))
+    lesions = resample(Volume(itk.to_array(image), itk.grid_of(image), ""), aligned.grid).array
+    images = dict(zip(packed.input.have, packed.input.stack, strict=True))
+    head = cut(aligned.head.astype(np.float32), packed.box) > 0
+    return _Case(folder.name, "MS lesion", images, head, (cut(lesions, packed.box) > 0.5) & head, aligned.grid.spacing[2])
+
+
+def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:
+    """Studies with one tumour each (``tumour``) or none at all (``healthy``), 2 mm slices, without diffusion."""
+    cases = []
+    for number in range(count):
+        head = heads[number % len(heads)]
+        rng = np.random.default_rng([77, number])
+        draw = replace(draw_study(head, 90000 + number), spacing=2.0, lesions=_tumour(head, rng) if kind == "tumour" else ())
+        modalities: list[Modality] = [m for m in SLOTS if m not in (Modality.DWI, Modality.ADC)]
+        middle = (0.0, 0.0, float(rng.uniform(0, 20)))
+        out = render(HeadTensors.of(head, torch.device("cpu")), draw, Window(middle, _WINDOW, 24), modalities)
+        images = {m: out.acquired[m].numpy() for m in modalities}
+        cases.append(_Case(f"{kind} {number}", kind, images, out.head.numpy(), out.lesion.numpy() > 0, 2.0))
+    return cases
+
+
+def _tumour(head: Head, rng: np.random.Generator) -> tuple[Lesion, ...]:
+    i, j, k = np.mean(head.brain_box, axis=0) + np.array([rng.choice([-1, 1]) * rng.uniform(18, 35), rng.uniform(-30, 30), 12])
+    layers = (("oedema", 1.0), ("enhancing rim", 0.6), ("necrosis", 0.45))
+    radius = float(rng.uniform(12, 25))
+    return (Lesion((float(i), float(j), float(k)), (radius, radius, radius), layers, 0.3),)
+
+
+def measure(network: MedK2N, case: _Case) -> tuple[list[LesionRow], list[dict[str, object]]]:
+    """Every lesion in every target of `TARGETS` from every subset without it; Dice of the best threshold for FLAIR."""
+    rows: list[LesionRow] = []
+    dice: list[dict[str, object]] = []
+    for target in TARGETS:
+        others = [m for m in case.images if m is not target]
+        for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
+            made = case.make(network, have, target)
+            names = tuple(m.value for m in have)
+            for mm3, real, kept in contrasts(case.images[target], made, case.lesions, case.head, case.spacing):
+                rows.append(LesionRow(case.name, names, target.value, case.kind, mm3, real, kept))
+            if target is Modality.FLAIR:
+                real, ours = (best_dice(image, case.lesions, case.head) for image in (case.images[target], made))
+                dice.append({"subject": case.name, "have": list(names), "real": round(real, 3), "made": round(ours, 3)})
+    return rows, dice
+
+
+def contrasts(
+    truth: FloatArray, made: FloatArray, lesions: BoolArray, head: BoolArray, spacing: float
+) -> list[tuple[float, float, float]]:
+    """(mm3, contrast in the truth, contrast in `made`) of every visible lesion; (D, H, W) each, 1 mm in plane."""
+    labels, count = ndimage.label(lesions)
+    found = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        near = tuple(slice(max(0, s.start - _RING_MM), s.stop + _RING_MM) for s in box)
+        lesion = labels[near] == number
+        mm3 = float(lesion.sum() * spacing)
+        if mm3 < SIZES_MM3[0][0]:
+            continue
+        grown = ndimage.binary_dilation(lesion, np.ones((1, 3, 3), bool), iterations=_RING_MM)
+        ring = grown & ~lesions[near] & head[near]
+        if ring.sum() < lesion.sum() / 4:
+            continue
+        real, ours = (_contrast(image[near], lesion, ring) for image in (truth, made))
+        if real > _VISIBLE:
+            found.append((mm3, real, ours))
+    assert count >= len(found)
+    return found
+
+
+def _contrast(image: FloatArray, lesion: BoolArray, ring: BoolArray) -> float:
+    around = float(np.median(image[ring]))
+    return (float(image[lesion].mean()) - around) / max(around, 0.05)
+
+
+def best_dice(image: FloatArray, lesions: BoolArray, head: BoolArray) -> float:
+    """Dice of the threshold that segments the lesions best, whatever it is."""
+    values, wanted = image[head], lesions[head]
+    scores = [0.0]
+    for threshold in np.percentile(values, np.linspace(80, 99.8, 60)):
+        bright = values > threshold
+        scores.append(2 * float((bright & wanted).sum()) / max(1.0, float(bright.sum() + wanted.sum())))
+    return max(scores)
+
+
+def invented_ml(network: MedK2N, case: _Case, have: Sequence[Modality], target: Modality) -> float:
+    """ml of connected hyperintensity, at least 20 mm3 each, that the synthesised image shows and the truth does not."""
+    made, truth = case.make(network, have, target), case.images[target]
+    inside = ndimage.binary_erosion(case.head, np.ones((1, 3, 3), bool), iterations=10)
+    median = float(np.median(truth[inside]))
+    bright = inside & (made > _BRIGHT * median) & (made > ndimage.maximum_filter(truth, (1, 3, 3)) + _BRIGHTER)
+    labels, count = ndimage.label(bright)
+    sizes = ndimage.sum_labels(bright, labels, np.arange(1, count + 1)) * case.spacing
+    return float(sizes[sizes >= SIZES_MM3[0][0]].sum() / 1000)
+
+
+def summary(rows: Sequence[LesionRow], dice: Sequence[Mapping[str, object]], invented: Sequence[float]) -> dict[str, object]:
+    """Medians of the contrast kept by target, kind and size; Dice; invented volume."""
+    kept: dict[str, dict[str, object]] = {}
+    for kind in sorted({r.kind for r in rows}):
+        for target in TARGETS:
+            mine = [r for r in rows if r.kind == kind and r.target == target.value]
+            if mine:
+                kept[f"{kind} in {target.value}"] = _by_size(mine)
+    several = [d for d in dice if len(d["have"]) > 1]  # type: ignore[arg-type]
+    return {
+        "contrast_kept": kept,
+        "dice_FLAIR": {
+            name: {k: round(float(np.mean([float(str(d[k])) for d in found])), 3) for k in ("real", "made")}
+            for name, found in (("all subsets", list(dice)), ("two inputs or more", several))
+            if found
+        },
+        "invented_ml_in_healthy_heads": {"mean": round(float(np.mean(invented)), 3), "max": round(float(np.max(invented)), 3)}
+        if invented
+        else {},
+    }
+
+
+def _by_size(rows: Sequence[LesionRow]) -> dict[str, object]:
+    told: dict[str, object] = {"median": round(float(np.median([r.kept for r in rows])), 3), "lesions": len(rows)}
+    for low, high in SIZES_MM3:
+        sized = [r.kept for r in rows if low <= r.mm3 < high]
+        name = f"{low}-{high} mm3" if high < 10**6 else f"over {low} mm3"
+        if sized:
+            told[name] = round(float(np.median(sized)), 3)
+    return told

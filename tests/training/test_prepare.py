@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the training room needs the train extra")
+
+from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.training.fit import Sources, fit  # noqa: E402
+from medk2n_cli.training.prepare import prepare_all  # noqa: E402
+from medk2n_cli.training.recipe import Recipe  # noqa: E402
+from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
+from tests import phantom  # noqa: E402
+from tests.training.heads import formula_head  # noqa: E402
+
+T1, T1C, T2, FLAIR, DWI, ADC = Modality
+
+
+def lay_out(root: Path) -> Path:
+    """One study each as BraTS 2023, ISLES 2022 and BIDS lay them out, the last without T2."""
+    glioma = root / "brats" / "BraTS-GLI-00005-000" / "BraTS-GLI-00005-000"
+    stroke = root / "isles" / "sub-strokecase0001" / "ses-0001"
+    names = {
+        T1: f"{glioma}-t1n.nii.gz",
+        T1C: f"{glioma}-t1c.nii.gz",
+        T2: f"{glioma}-t2w.nii.gz",
+        FLAIR: f"{glioma}-t2f.nii.gz",
+    }
+    strokes = {
+        FLAIR: stroke / "anat" / "sub-strokecase0001_ses-0001_FLAIR.nii.gz",
+        DWI: stroke / "dwi" / "sub-strokecase0001_ses-0001_dwi.nii.gz",
+        ADC: stroke / "dwi" / "sub-strokecase0001_ses-0001_adc.nii.gz",
+    }
+    anat = root / "bids" / "sub-01" / "anat"
+    plain = {T1: anat / "sub-01_T1w.nii.gz", FLAIR: anat / "sub-01_FLAIR.nii.gz"}
+    for files in (names, strokes, plain):
+        for modality, file in files.items():
+            phantom.write(Path(file), phantom.volume(modality, phantom.axial()), phantom.axial())
+    return root
+
+
+def test_common_layouts_are_found_and_named_by_subject(tmp_path: Path) -> None:
+    files = prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-02"])
+    found = {f.stem: [list(Modality)[s] for s in np.load(f)["slots"]] for f in files}
+    assert found == {
+        "BraTS-GLI-00005-000": [T1, T1C, T2, FLAIR],
+        "sub-strokecase0001_ses-0001": [FLAIR, DWI, ADC],
+        "sub-01": [T1, FLAIR],
+    }
+
+
+def test_held_out_studies_are_left_out(tmp_path: Path) -> None:
+    files = prepare_all([lay_out(tmp_path / "data") / "isles"], tmp_path / "cache", ["sub-strokecase0001_ses-0001"])
+    assert files == ()
+
+
+def test_fine_tuning_on_a_folder_of_studies(tmp_path: Path) -> None:
+    studies = prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", [])
+    (tmp_path / "head_01.nii.gz").write_bytes(b"prepared already")
+    store_head(formula_head("head_01"), tmp_path / "head_01.npz")
+    recipe = Recipe(steps=4, batch=2, crop=(48, 48), whole=(64, 64), pool=8, warm_steps=1, real_share=1.0)
+    file = fit(recipe, Sources(tmp_path, tmp_path, studies), tmp_path / "tuned.safetensors", resume=False)
+    assert file.exists()
