@@ -13,10 +13,8 @@ from medk2n_cli import itk
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.volumes import Volume
+from medk2n_cli.core.volumes import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM, Volume
 
-DEEP_WHOLE_MM, DEEP_STRIPPED_MM = 25.0, 10.0
-HEAD_HEIGHT_MM = 165.0  # below this far from the top of a whole head there is neck
 # Measured on twelve real studies: 0.00-0.17 of a stripped brain's ring is dark, 0.29-0.82 of a whole head's.
 _DARK, _RING_MM, _MIN_DARK_SHARE = 0.5, (4.0, 14.0), 0.22
 _MIN_HEAD_ML, _COARSE_MM = 100.0, 2.0

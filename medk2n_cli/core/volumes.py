@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 
+# The deep head is what normalisation measures: scalp, skull and neck do not count, and whole and stripped heads agree.
+DEEP_WHOLE_MM, DEEP_STRIPPED_MM = 25.0, 10.0
+HEAD_HEIGHT_MM = 165.0  # below this far from the top of a whole head there is neck
+
 
 def read_only(array: NDArray[np.generic]) -> None:
     """Freeze an array in place: nouns do not change after they are built."""

@@ -1,4 +1,4 @@
-"""`python -m medk2n_cli.training simulate | fit | evaluate | export | bench | curves`."""
+"""`python -m medk2n_cli.training simulate | fit | bundle | evaluate | gates | lesions | export | bench | curves`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--minutes", type=float, default=0.0)
     length.add_argument("--steps", type=int, default=0)
     fit.add_argument("--resume", action="store_true")
-    fit.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders; may be repeated")
+    fit.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders, or of prepared studies")
     fit.add_argument("--hold-out", default="", help="names of study folders never to train on, comma separated")
     kinds = ("small", "base", "average", "mm-synthesis")
     fit.add_argument("--size", choices=kinds, default="small", help="average and mm-synthesis are what small is measured against")
@@ -53,6 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--cache", type=Path, default=CACHE)
     fit.set_defaults(run=_fit)
+
+    bundle = commands.add_parser("bundle", help="all that fit reads, small: for a GPU machine that holds nothing else")
+    bundle.add_argument("--label-maps", **maps)  # type: ignore[arg-type]
+    bundle.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders; may be repeated")
+    bundle.add_argument("--hold-out", default="", help="names of study folders to leave out, comma separated")
+    bundle.add_argument("--out", type=Path, required=True, help="OUT/heads and OUT/studies are --label-maps and --data of fit")
+    bundle.add_argument("--cache", type=Path, default=CACHE)
+    bundle.set_defaults(run=_bundle)
 
     evaluate = commands.add_parser("evaluate", help="weights on held-out studies, beside the baselines, protocols H, W and P")
     evaluate.add_argument("studies", type=Path, nargs="+", help="study folders that hold several contrasts")
@@ -127,6 +135,13 @@ def _fit(asked: argparse.Namespace) -> dict[str, object]:
     )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
+
+
+def _bundle(asked: argparse.Namespace) -> dict[str, object]:
+    from medk2n_cli.training.prepare import bundle, prepare_all
+
+    studies = prepare_all(asked.data, asked.cache / "studies", tuple(n for n in asked.hold_out.split(",") if n))
+    return {"bundle": str(bundle(asked.label_maps, asked.cache / "heads", studies, asked.out))}
 
 
 def _evaluate(asked: argparse.Namespace) -> dict[str, object]:

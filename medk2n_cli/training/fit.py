@@ -163,7 +163,7 @@ class _Run:
         if k == 1:
             terms |= losses.affinity_loss(network, out, batch, w)
         elif network.gated:
-            gain = self._measured_gain(network, out, batch, images, features, key, aux, auto)
+            gain = losses.measured_gain(network, out, losses.Encoded(batch, images, features, key), aux)
             terms |= losses.gate_losses(out, gain, aux, bool(kind), w)
             self._remember(network, gain, batch, aux, bool(kind), out)
         return terms
@@ -193,34 +193,6 @@ class _Run:
         elif not warming and self.rng.random() < 0.15:
             override[:, aux] = 0.0
         return override.to(self.device)
-
-    @torch.no_grad()
-    def _measured_gain(
-        self,
-        network: MedK2N,
-        out: Outputs,
-        batch: Batch,
-        images: Tensor,
-        features: list[Tensor],
-        key: Tensor,
-        aux: int,
-        auto: Tensor,
-    ) -> Tensor:
-        """(B, N) by how much, relatively, an open gate `aux` lowers the L1 error."""
-        errors = []
-        for value in (0.0, 1.0):
-            gate = out.fusion.gate.detach().clone()
-            gate[..., aux] = value
-            gate = torch.where(out.fusion.key.expand_as(gate) > 0, torch.ones_like(gate), gate)
-            if bool((gate == out.fusion.gate).all()):
-                heads = out.heads
-            else:
-                turned = network.decode(images, features, batch.have, batch.want, key, out.fusion._replace(gate=gate), auto)
-                heads = turned.heads
-            distance = (heads - batch.truth[:, :, None]).abs().mean(2)
-            errors.append(losses.in_head(distance, batch.weight[:, None]))
-        closed, opened = errors
-        return (closed - opened) / (closed + 1e-3)
 
     def _remember(self, network: MedK2N, gain: Tensor, batch: Batch, aux: int, spoiled: bool, out: Outputs) -> None:
         """The mean gain of clean pairs (p_ij) and the gate rates, watched per pair."""

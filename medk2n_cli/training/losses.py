@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -62,6 +64,35 @@ def gate_losses(out: Outputs, relative_gain: Tensor, aux: int, spoiled: bool, w:
     gate = F.binary_cross_entropy_with_logits(logit, deserved, reduction="none")
     gain = (f.gain[..., aux] - relative_gain.clamp(-1, 1)) ** 2
     return {"gate": w.gate * (gate * counts).mean(), "gain": w.gain * (gain * counts).mean()}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What a training step knows before it decodes: features of four strides, key (N) positions in `have`."""
+
+    batch: Batch
+    images: Tensor
+    features: list[Tensor]
+    key: Tensor
+
+
+@torch.no_grad()
+def measured_gain(network: MedK2N, out: Outputs, seen: Encoded, aux: int) -> Tensor:
+    """(B, N) by how much, relatively, an open gate `aux` lowers the L1 error."""
+    batch, auto = seen.batch, torch.full((len(seen.batch.want),), -1, device=seen.images.device)
+    errors = []
+    for value in (0.0, 1.0):
+        gate = out.fusion.gate.detach().clone()
+        gate[..., aux] = value
+        gate = torch.where(out.fusion.key.expand_as(gate) > 0, torch.ones_like(gate), gate)
+        heads = out.heads
+        if not bool((gate == out.fusion.gate).all()):
+            turned = out.fusion._replace(gate=gate)
+            heads = network.decode(seen.images, seen.features, batch.have, batch.want, seen.key, turned, auto).heads
+        distance = (heads - batch.truth[:, :, None]).abs().mean(2)
+        errors.append(in_head(distance, batch.weight[:, None]))
+    closed, opened = errors
+    return (closed - opened) / (closed + 1e-3)
 
 
 def affinity_loss(network: MedK2N, out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:

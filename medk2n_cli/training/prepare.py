@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medk2n_cli.aligning.align import align
 from medk2n_cli.core.errors import Medk2nError
-from medk2n_cli.packing.pack import cut, pack
-from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.baselines import TrainingVoxels
 from medk2n_cli.training.dataset import SLOTS
+from medk2n_cli.training.simulate.heads import load_heads, store_head
 
 _BIDS_TYPES = ("anat", "dwi")
 _LOG = logging.getLogger(__name__)
@@ -27,6 +25,11 @@ def prepare(folder: Path, out: Path) -> Path:
     Raises:
         StudyError: the study cannot be read or aligned.
     """
+    # Here, so that a GPU machine without SimpleITK can train on what `bundle` made.
+    from medk2n_cli.aligning.align import align
+    from medk2n_cli.packing.pack import cut, pack
+    from medk2n_cli.reading.scan import load, scan
+
     file = out / f"{study_name(folder)}.npz"
     newest = max(f.stat().st_mtime for f in folder.rglob("*") if f.is_file())
     if file.exists() and file.stat().st_mtime > newest:
@@ -48,8 +51,11 @@ def prepare(folder: Path, out: Path) -> Path:
 
 
 def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> tuple[Path, ...]:
-    """Every study folder below `places` with at least two contrasts; one that fails is logged and left out."""
-    found = []
+    """Every study folder below `places` with at least two contrasts; one that fails is logged and left out.
+
+    A place that holds prepared studies (``*.npz``, say of `bundle`) gives these.
+    """
+    found = [f for place in places for f in sorted(place.glob("*.npz")) if f.stem not in held_out]
     for folder in _study_folders(places):
         if study_name(folder) in held_out:
             continue
@@ -58,6 +64,22 @@ def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> t
         except Medk2nError as failure:
             _LOG.warning("%s left out: %s", folder.name, failure.problem)
     return tuple(found)
+
+
+def bundle(label_maps: Path, cache: Path, studies: Sequence[Path], out: Path) -> Path:
+    """All that training reads, in little space: ``out/heads`` and ``out/studies`` serve as --label-maps and --data.
+
+    Studies are rounded to 1/512 of the network's scale.
+    """
+    for part in ("heads", "studies"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    for head in load_heads(label_maps, cache):
+        store_head(head, out / "heads" / f"{head.name}.npz", np.savez_compressed)
+    for file in studies:
+        stored = dict(np.load(file))
+        stored["images"] = (np.rint(stored["images"].astype(np.float32) * 512) / 512).astype(np.float16)
+        np.savez_compressed(out / "studies" / file.name, **stored)
+    return out
 
 
 def training_voxels(files: Sequence[Path]) -> TrainingVoxels:
@@ -77,7 +99,9 @@ def study_name(folder: Path) -> str:
 
 def _study_folders(places: Sequence[Path]) -> Iterator[Path]:
     """Folders with at least two recognised contrasts, directly or below BIDS data types (anat, dwi)."""
-    for place in places:
+    from medk2n_cli.reading.scan import scan
+
+    for place in (p for p in places if not any(p.glob("*.npz"))):
         for folder in sorted({place, *(f for f in place.rglob("*") if f.is_dir())}):
             types = [folder / t for t in _BIDS_TYPES if (folder / t).is_dir()]
             inside = [] if folder.name in _BIDS_TYPES else [folder, *types]

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.training.fit import Sources, fit  # noqa: E402
-from medk2n_cli.training.prepare import prepare_all  # noqa: E402
+from medk2n_cli.training.prepare import bundle, prepare_all  # noqa: E402
 from medk2n_cli.training.recipe import Recipe  # noqa: E402
 from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
 from tests import phantom  # noqa: E402
@@ -63,3 +63,19 @@ def test_fine_tuning_on_a_folder_of_studies(tmp_path: Path) -> None:
     recipe = Recipe(steps=4, batch=2, crop=(48, 48), whole=(64, 64), pool=8, warm_steps=1, real_share=1.0)
     file = fit(recipe, Sources(tmp_path, tmp_path, studies), tmp_path / "tuned.safetensors", resume=False)
     assert file.exists()
+
+
+def test_a_bundle_is_all_that_training_needs(tmp_path: Path) -> None:
+    studies = prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-01"])
+    (tmp_path / "head_01.nii.gz").write_bytes(b"prepared already")
+    store_head(formula_head("head_01"), tmp_path / "head_01.npz")
+    made = bundle(tmp_path, tmp_path, studies, tmp_path / "bundle")
+    recipe = Recipe(steps=2, batch=2, crop=(48, 48), whole=(64, 64), pool=8)
+    packed = prepare_all([made / "studies"], tmp_path / "unused", [])
+    assert {f.stem for f in packed} == {"BraTS-GLI-00005-000", "sub-strokecase0001_ses-0001"}
+    assert fit(recipe, Sources(made / "heads", tmp_path / "unused", packed), tmp_path / "run.safetensors", resume=False).exists()
+    assert not (tmp_path / "unused").exists()
+    whole, small = (
+        np.load(f / "BraTS-GLI-00005-000.npz")["images"].astype(float) for f in (tmp_path / "cache", made / "studies")
+    )
+    assert np.abs(whole - small).max() <= 1 / 1024 + 1e-3

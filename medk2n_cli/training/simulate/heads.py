@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medk2n_cli import itk
-from medk2n_cli.aligning.head import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM
+from medk2n_cli.core.volumes import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM
 from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label_to_class
 
 FAR_MM = 30
@@ -48,10 +48,13 @@ class Head:
 def load_heads(folder: Path, cache: Path | None = None, names: list[str] | None = None) -> list[Head]:
     """All ``head_*.nii.gz`` of `folder`, prepared; `cache` keeps the prepared arrays between runs.
 
+    A folder of prepared heads (``head_*.npz``) will do as well.
+
     Raises:
         FileNotFoundError: the folder holds no label map.
     """
-    files = sorted(f for f in folder.glob("head_*.nii.gz") if names is None or f.name.split(".")[0] in names)
+    found = sorted(folder.glob("head_*.nii.gz")) or sorted(folder.glob("head_*.npz"))
+    files = [f for f in found if names is None or f.name.split(".")[0] in names]
     if not files:
         raise FileNotFoundError(f"no head_*.nii.gz in {folder}")
     return [_cached(file, cache) for file in files]
@@ -59,7 +62,7 @@ def load_heads(folder: Path, cache: Path | None = None, names: list[str] | None 
 
 def _cached(file: Path, cache: Path | None) -> Head:
     name = file.name.split(".")[0]
-    stored = cache / f"{name}.npz" if cache else None
+    stored = file if file.suffix == ".npz" else cache / f"{name}.npz" if cache else None
     if stored and stored.exists():
         z = np.load(stored)
         box = z["brain_box"]
@@ -73,17 +76,19 @@ def _cached(file: Path, cache: Path | None) -> Head:
             z["deep_stripped"],
             (tuple(box[0].tolist()), tuple(box[1].tolist())),
         )
+    from medk2n_cli import itk  # here: a machine that trains on prepared heads need not have SimpleITK
+
     head = prepare(name, itk.to_lps_array(file))
     if stored:
         store_head(head, stored)
     return head
 
 
-def store_head(head: Head, file: Path) -> None:
+def store_head(head: Head, file: Path, write: Callable[..., None] = np.savez) -> None:
     """Keep a prepared head where `load_heads` looks for it: ``NAME.npz`` in the cache."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    np.savez(
+    write(
         part,
         classes=head.classes,
         to_brain=head.to_brain,

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the training room needs the train extra")
+
+from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.core.tensors import ModelInput  # noqa: E402
+from medk2n_cli.model.device import choose_device  # noqa: E402
+from medk2n_cli.model.session import open_session  # noqa: E402
+from medk2n_cli.model.store import Weights  # noqa: E402
+from medk2n_cli.training.evaluate import Rivals, evaluate, summary  # noqa: E402
+from medk2n_cli.training.metrics import ssim_by_slice  # noqa: E402
+from medk2n_cli.training.prepare import prepare_all, training_voxels  # noqa: E402
+from tests import phantom  # noqa: E402
+
+T1, T1C, T2, FLAIR, DWI, ADC = Modality
+
+
+def half(given: ModelInput, want: list[Modality]) -> np.ndarray:
+    return np.full((len(want), *given.stack.shape[1:]), 0.5, np.float32)
+
+
+def test_every_subset_is_scored_beside_baselines_and_rivals(tmp_path: Path, tiny: Weights) -> None:
+    study = phantom.write_study(tmp_path / "data" / "one", (T1, T2, FLAIR))
+    phantom.write_study(tmp_path / "data" / "two", (T1, T2, FLAIR))
+    voxels = training_voxels(prepare_all([tmp_path / "data"], tmp_path / "cache", ["one"]))
+    session = open_session(tiny, choose_device("cpu"))
+    rows = evaluate(session, study, Rivals(voxels, {"half": half}))
+    assert len(rows) == 9, "three single inputs with two targets each, three pairs with one"
+    told = summary(rows)
+    assert told["subsets"] == 6
+    assert set(told["protocol_H"]) == {"medk2n", "constant", "matched", "quadratic", "half"}
+    assert told["protocol_H"]["constant"]["r2"] == pytest.approx(0, abs=1e-3)
+    assert told["protocol_H"]["quadratic"]["r2"] > 0.3, "the other study is the same head"
+    assert len(told["quality_calibration"]) == 5
+    assert len(told["expected_error_reliability"]) == 10
+    predicted = [p for p, _ in told["expected_error_reliability"]]
+    assert predicted == sorted(predicted)
+
+
+def test_ssim_of_slices_without_head_is_not_a_number() -> None:
+    image, head = np.random.default_rng(0).random((3, 40, 40)).astype(np.float32), np.ones((3, 40, 40), bool)
+    head[2] = False
+    found = ssim_by_slice(image, image, head, 1.0)
+    assert found[:2] == pytest.approx([1, 1], abs=1e-3)
+    assert np.isnan(found[2])

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the training room needs the train extra")
+
+from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.training import lesions  # noqa: E402
+from medk2n_cli.training.lesions import LesionRow, best_dice, contrasts, invented_ml, simulated_cases  # noqa: E402
+from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.text import text_vectors  # noqa: E402
+from tests.training.heads import formula_head  # noqa: E402
+
+TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=3)
+T1, T1C, T2, FLAIR, DWI, ADC = Modality
+
+
+def picture() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """White matter of 0.5 with one lesion of 0.8 and one of 0.7."""
+    image, head = np.full((6, 64, 64), 0.5, np.float32), np.ones((6, 64, 64), bool)
+    mask = np.zeros_like(head)
+    mask[2:4, 10:16, 10:16] = mask[3, 40:50, 40:50] = True
+    image[2:4, 10:16, 10:16], image[3, 40:50, 40:50] = 0.8, 0.7
+    return image, mask, head
+
+
+def test_contrast_is_measured_against_the_surroundings_of_each_lesion() -> None:
+    image, mask, head = picture()
+    faded = np.where(mask, 0.5 + (image - 0.5) / 2, image).astype(np.float32)
+    found = sorted(contrasts(image, faded, mask, head, 2.0))
+    assert [mm3 for mm3, _, _ in found] == [144.0, 200.0]
+    assert [real for _, real, _ in found] == pytest.approx([0.6, 0.4], abs=1e-5)
+    assert [made / real for _, real, made in found] == pytest.approx([0.5, 0.5], abs=1e-5)
+
+
+def test_lesions_nobody_could_see_are_not_counted_as_lost() -> None:
+    image, mask, head = picture()
+    flat = np.full_like(image, 0.5)
+    assert contrasts(flat, image, mask, head, 2.0) == []
+
+
+def test_the_best_threshold_finds_bright_lesions_and_no_dark_ones() -> None:
+    image, mask, head = picture()
+    assert best_dice(image, mask, head) > 0.95
+    assert best_dice(1 - image, mask, head) < 0.2
+
+
+def test_hyperintensity_that_the_truth_lacks_is_invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MedK2N(TINY, text_vectors()).eval()
+    case = simulated_cases([formula_head()], "healthy", 1)[0]
+    truth = case.images[FLAIR]
+    assert not case.lesions.any()
+    for spots, ml in ((truth, 0.0), (np.where(spot(truth.shape), 1.9, truth), 10 * 10 * 5 * 2.0 / 1000)):
+        monkeypatch.setattr(lesions._Case, "make", lambda self, *_, made=spots: made)
+        assert invented_ml(network, case, (T1, T2), FLAIR) == pytest.approx(ml, rel=0.05)
+
+
+def spot(shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[10:15, 100:110, 90:100] = True
+    return mask
+
+
+def test_tumours_are_measured_in_every_subset() -> None:
+    torch.manual_seed(0)
+    network = MedK2N(TINY, text_vectors()).eval()
+    case = simulated_cases([formula_head()], "tumour", 1)[0]
+    assert case.lesions.any()
+    assert set(case.images) == {T1, T1C, T2, FLAIR}
+    rows, dice = lesions.measure(network, case)
+    assert {r.target for r in rows} == {"FLAIR", "T2"}
+    assert len(dice) == 7
+    told = lesions.summary(rows, dice, [0.1])
+    assert set(told["contrast_kept"]) == {"tumour in FLAIR", "tumour in T2"}
+
+
+def test_medians_are_told_by_size() -> None:
+    rows = [LesionRow("a", ("T1",), "FLAIR", "MS lesion", mm3, 0.5, made) for mm3, made in ((50, 0.1), (60, 0.2), (600, 0.4))]
+    told = lesions.summary(rows, [], [])["contrast_kept"]["MS lesion in FLAIR"]
+    assert told == {"median": 0.4, "lesions": 3, "20-100 mm3": 0.3, "over 500 mm3": 0.8}
