@@ -179,7 +179,7 @@ def _gates(asked: argparse.Namespace) -> dict[str, object]:
         study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
         alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
         cases += gate_test(network, study, alike[0])
-    result = summary(cases)
+    result: dict[str, object] = {"gate test": summary(cases)}
     if asked.out:
         rows = [c.to_dict() for c in cases]
         asked.out.write_text(json.dumps({"summary": result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
@@ -203,7 +203,7 @@ def _lesions(asked: argparse.Namespace) -> dict[str, object]:
     measured = [lesions.measure(network, case) for case in cases]
     rows, dice = [r for found, _ in measured for r in found], [d for case, (_, found) in zip(cases, measured, strict=True)
                                                                 for d in found if case.kind == "MS lesion"]  # fmt: skip
-    result = lesions.summary(rows, dice, invented)
+    result: dict[str, object] = {"lesions": lesions.summary(rows, dice, invented)}
     if asked.out:
         told = {"summary": result, "rows": [r.to_dict() for r in rows], "dice": dice}
         asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -98,7 +98,7 @@ def test_a_full_brain_has_less_fluid_and_keeps_its_outline(head: Head) -> None:
     window = Window((0.0, 0.0, 5.0), (176, 144), 1)
     wide, full = (
         render(tensors, replace(plain(head), strip_mm=None, fullness=f), window, [T2, ADC])
-        for f in (Fullness(), Fullness(sulci=1, ventricles=2))
+        for f in (Fullness(), Fullness(sulci=0.8, ventricles=2))
     )
     assert torch.equal(wide.head, full.head)
     fluid = [int((made.clean[ADC] > 1.2).sum()) for made in (wide, full)]

@@ -32,12 +32,12 @@ class Fullness:
     """How far the brain fills its fluid spaces: the label maps are of heads with wide ones.
 
     Attributes:
-        sulci: mm by which cortex grows into the fluid around it.
+        sulci: share of the fluid beside cortex that is cortex instead, voxel by voxel: narrow sulci are partial volume.
         ventricles: mm by which white matter grows into the ventricles.
         halo: relative lengthening of relaxation in the white matter along the ventricles.
     """
 
-    sulci: int = 0
+    sulci: float = 0.0
     ventricles: int = 0
     halo: float = 0.0
 
@@ -84,7 +84,7 @@ def draw_study(head: Head, seed: int) -> Draw:
         tissue=_tissue(rng),
         texture=(np.array([0.05, 0.06, 0.03, 0.07]) * rng.uniform(0.3, 1.5, 4)).astype(np.float32),
         fullness=Fullness(
-            int(rng.random() < 0.5),
+            float(rng.uniform(0.1, 0.7)) if rng.random() < 0.6 else 0.0,
             int(rng.choice(4, p=[0.3, 0.25, 0.25, 0.2])),
             float(rng.uniform(0, 0.4)) if rng.random() < 0.5 else 0.0,
         ),

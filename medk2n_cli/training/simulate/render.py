@@ -86,7 +86,7 @@ def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Mod
     points, fine = _points(draw, window, device)
     inside = _deform(points, draw, source)
     classes, to_brain = _look_up(source, inside)
-    classes = _filled(classes, draw)
+    classes = _filled(classes, draw, chance)
     classes, lesion = _with_lesions(classes, inside, draw, chance)
     if draw.strip_mm is not None:
         classes = torch.where((to_brain <= draw.strip_mm) & _among(classes, BRAIN + LESIONS), classes, 0)
@@ -184,14 +184,14 @@ def _dilated(mask: Tensor, reach: int) -> Tensor:
     return grown[0, 0] > 0
 
 
-def _filled(classes: Tensor, draw: Draw) -> Tensor:
+def _filled(classes: Tensor, draw: Draw, chance: torch.Generator) -> Tensor:
     """Cortex grown into the fluid around it, white matter into the ventricles."""
     outer, ventricle = CLASS["outer CSF"], CLASS["ventricular CSF"]
-    for _ in range(draw.fullness.sulci):
-        for grey in (CLASS["cortex"], CLASS["cerebellar cortex"]):
-            here = classes == grey
-            if bool(here.any()):
-                classes = torch.where(_dilated(here, 1) & (classes == outer), grey, classes)
+    for grey in (CLASS["cortex"], CLASS["cerebellar cortex"]) if draw.fullness.sulci else ():
+        here = classes == grey
+        if bool(here.any()):
+            some = torch.rand(classes.shape, generator=chance, device=classes.device) < draw.fullness.sulci
+            classes = torch.where(_dilated(here, 1) & (classes == outer) & some, grey, classes)
     for _ in range(draw.fullness.ventricles):
         if not bool((classes == ventricle).any()):
             break
@@ -290,8 +290,8 @@ def _scale(source: HeadTensors, draw: Draw, modality: Modality) -> tuple[float, 
     table = torch.from_numpy(draw.tissue).to(deep.device)
     how = draw.acquisitions[modality]
     by_class = signal(how.sequence, TissueMaps(*table.T))
-    values = by_class[_filled_samples(deep, draw).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
     chance = torch.Generator(device=deep.device).manual_seed(draw.seed)
+    values = by_class[_filled_samples(deep, draw, chance).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
     values = values * (1 + 0.08 * torch.randn(values.shape, generator=chance, device=deep.device))
     q = torch.quantile(values, torch.tensor([LOW_PERCENTILE / 100, 0.5], device=deep.device))
     low, median = q.tolist()
@@ -299,13 +299,14 @@ def _scale(source: HeadTensors, draw: Draw, modality: Modality) -> tuple[float, 
     return scale.low, scale.gain
 
 
-def _filled_samples(deep: Tensor, draw: Draw) -> Tensor:
+def _filled_samples(deep: Tensor, draw: Draw, chance: torch.Generator) -> Tensor:
     """`_filled` for (n, 27) neighbourhoods, about as far as one step goes."""
-    pairs = ((draw.fullness.sulci, "outer CSF", "cortex"), (draw.fullness.ventricles, "ventricular CSF", "white matter"))
-    for steps, fluid, tissue in pairs:
-        if steps:
-            near = (deep == CLASS[tissue]).any(1, keepdim=True)
-            deep = torch.where(near & (deep == CLASS[fluid]), CLASS[tissue], deep)
+    full = draw.fullness
+    steps = ((full.sulci, "outer CSF", "cortex"), (min(1.0, full.ventricles), "ventricular CSF", "white matter"))
+    for share, fluid, tissue in steps:
+        near = (deep == CLASS[tissue]).any(1, keepdim=True)
+        some = torch.rand(deep.shape, generator=chance, device=deep.device) < share
+        deep = torch.where(near & (deep == CLASS[fluid]) & some, CLASS[tissue], deep)
     return deep
 
 
