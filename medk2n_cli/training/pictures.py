@@ -51,7 +51,7 @@ def draw_cases(network: MedK2N, head: Head, file: Path) -> Path:
             axis.imshow(image, cmap=colours, vmin=0, vmax=top)
             axis.set_title(name, fontsize=8)
         row[0].text(0, -22, title, fontsize=9, weight="bold")
-    figure.tight_layout()
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, 0.04, 0.25)
     figure.savefig(file, dpi=70)
     plt.close(figure)
     return file
