@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--hold-out", default="", help="names of study folders never to train on, comma separated")
     kinds = ("small", "base", "average", "mm-synthesis")
     fit.add_argument("--size", choices=kinds, default="small", help="average and mm-synthesis are what small is measured against")
+    fit.add_argument("--encoder", choices=("conv", "sam2"), default="conv", help="sam2: Hiera with LoRA, needs the sam2 extra")
+    fit.add_argument("--encoder-weights", default="", metavar="WHERE", help="of sam2: NAME[@REVISION] on the Hub, or a folder")
     fit.add_argument("--warm-steps", type=int, default=Recipe.warm_steps, help="steps with every clean gate held open")
     fit.add_argument("--rate", type=float, default=1e-3)
     fit.add_argument("--seed", type=int, default=1)
@@ -131,7 +133,14 @@ def _fit(asked: argparse.Namespace) -> dict[str, object]:
     held = tuple(n for n in asked.hold_out.split(",") if n)
     studies = prepare_all(asked.data, asked.cache / "studies", held)
     recipe = Recipe(
-        size=asked.size, minutes=asked.minutes, steps=asked.steps, warm_steps=asked.warm_steps, rate=asked.rate, seed=asked.seed
+        size=asked.size,
+        minutes=asked.minutes,
+        steps=asked.steps,
+        warm_steps=asked.warm_steps,
+        rate=asked.rate,
+        seed=asked.seed,
+        encoder=asked.encoder,
+        encoder_weights=asked.encoder_weights,
     )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
