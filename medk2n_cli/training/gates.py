@@ -50,15 +50,16 @@ class GateCase:
 
 
 @dataclass(frozen=True, eq=False)
-class _Volume:
-    """Slices of a study ready for the network: images (S, m, C, H, W), head (S, H, W)."""
+class PackedSlices:
+    """Slices spread through a study's head, ready for the network: images (S, m, C, H, W), head (S, H, W)."""
 
     study: PackedStudy
     images: Tensor
     head: Tensor
 
     @classmethod
-    def of(cls, study: PackedStudy) -> _Volume:
+    def of(cls, study: PackedStudy) -> PackedSlices:
+        """Up to 16 slices that hold some head."""
         inside = np.flatnonzero(study.head.flatten(1).float().mean(1).numpy() > 0.05)
         numbers = inside[np.linspace(0, len(inside) - 1, min(SLICES, len(inside))).astype(int)]
         around = np.clip(numbers[:, None] + np.arange(-1, 2), 0, study.images.shape[1] - 1)
@@ -71,7 +72,7 @@ def gate_test(network: AnyNetwork, study: PackedStudy, stranger: PackedStudy) ->
 
     stranger: another subject with the same kind of head, for the contrasts it has.
     """
-    volume, other = _Volume.of(study), _Volume.of(stranger)
+    volume, other = PackedSlices.of(study), PackedSlices.of(stranger)
     chance = torch.Generator().manual_seed(3)
     cases = []
     for have, target in _questions(len(study.slots)):
@@ -101,7 +102,7 @@ def _key(network: AnyNetwork, study: PackedStudy, have: Sequence[int], target: i
     return int(network.choose_key(slots, want)[0])
 
 
-def _spoiled(kind: str, x: Tensor, slot: int, other: _Volume, chance: torch.Generator) -> Tensor | None:
+def _spoiled(kind: str, x: Tensor, slot: int, other: PackedSlices, chance: torch.Generator) -> Tensor | None:
     """(S, C, H, W) `x` spoiled; None where the other subject lacks the contrast."""
     if kind == "noise":
         return (0.5 * torch.randn(x.shape, generator=chance).abs() * (x > 0)).clamp(0, 2)
@@ -120,7 +121,7 @@ def _framed(images: Tensor, like: Tensor) -> Tensor:
 
 
 def _case(
-    network: AnyNetwork, volume: _Volume, images: Tensor, have: Sequence[int], target: int, aux: int, kind: str
+    network: AnyNetwork, volume: PackedSlices, images: Tensor, have: Sequence[int], target: int, aux: int, kind: str
 ) -> GateCase:
     slots = [volume.study.slots[h] for h in have]
     want = torch.tensor([volume.study.slots[target]])
@@ -151,9 +152,10 @@ def _psnr(made: Tensor, truth: Tensor, head: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Synthesised:
-    """One target of one volume: image (S, H, W), gates and predicted gains (K,)."""
+    """One target of one volume: image and expected error (S, H, W), gates and predicted gains (K,)."""
 
     image: Tensor
+    expected_error: Tensor
     gates: Tensor
     gains: Tensor
 
@@ -163,7 +165,8 @@ def synthesise(network: AnyNetwork, images: Tensor, have: Tensor, want: Tensor, 
     """A whole volume for one target as the tool makes it: the medians decide gates and head; `let_in` opens one gate."""
     k = len(have)
     if isinstance(network, MMSynthesis):
-        return Synthesised(network(images, have, want)[:, 0], torch.ones(k), torch.zeros(k))
+        made = network(images, have, want)[:, 0]
+        return Synthesised(made, torch.zeros_like(made), torch.ones(k), torch.zeros(k))
     key = network.choose_key(have, want)
     features = network.encode(images, have)
     fusion = network.fuse_weights(images, features, have, want, key, torch.full((1, k), -1.0))
@@ -172,7 +175,7 @@ def synthesise(network: AnyNetwork, images: Tensor, have: Tensor, want: Tensor, 
     fusion = fusion._replace(gate=gates.expand_as(fusion.gate))
     out = network.decode(images, features, have, want, key, fusion, auto)
     head = int(out.chosen.float().mean() > 0.5)
-    return Synthesised(out.heads[:, 0, head], gates, fusion.gain[:, 0].mean(0))
+    return Synthesised(out.heads[:, 0, head], out.expected_error[:, 0], gates, fusion.gain[:, 0].mean(0))
 
 
 def _decided(network: MedK2N, margin: Tensor, key: int, let_in: int | None) -> Tensor:

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 from medk2n_cli.training.dataset import PackedStudy  # noqa: E402
 from medk2n_cli.training.gates import KINDS, GateCase, gate_test, summary, synthesise  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.origins import origins  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
 from medk2n_cli.training.twins import AverageFusion  # noqa: E402
 
@@ -58,3 +59,12 @@ def test_the_summary_names_gates_that_never_change() -> None:
     assert told["open"] == {"clean": 1.0, "noise": 0.5}
     assert told["pairs_never_changing"] == ["T1>T2"]
     assert told["useful_clean_open"] == 1.0
+
+
+def test_every_origin_is_told_apart() -> None:
+    torch.manual_seed(0)
+    network = MedK2N(TINY, text_vectors()).eval()
+    told = origins(network, [study("a", 1, (0, 2, 3)), study("b", 2, (0, 3))])
+    assert set(told) == {"a", "b", "mean"}
+    assert set(told["a"]["r2_by_number_of_inputs"]) == {"1", "2"}
+    assert told["a"]["r2"] <= told["a"]["r2_window_free"] + 1e-3, "the best window can only help"

@@ -1,0 +1,155 @@
+"""What was measured, as Markdown: the part of weights/README.md between its markers, made from the card alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+START, END = "<!-- measured -->", "<!-- /measured -->"
+# PSNR in dB, Med-K2N (arXiv 2510.02815) table 1, the rows that do not depend on which T1 is which.
+PAPER = {"T2": 27.05, "FLAIR": 26.21, "T2+FLAIR": 27.68, "T1+T1C": 27.92, "T1+T1C+FLAIR": 28.73, "T1+T1C+T2": 28.41}
+NAMES = {
+    "constant": "(0) constant",
+    "matched": "(a) histogram-matched",
+    "quadratic": "(b) quadratic regression",
+    "average": "(c) average fusion",
+    "mm-synthesis": "(d) MM-Synthesis",
+}
+Told = Mapping[str, Any]
+
+
+def measured(metrics: Told) -> str:
+    """All tables that `metrics` of a card holds the numbers for."""
+    parts = [_study(name, told) for name, told in metrics.items() if "protocol_H" in told]
+    parts += [_trust(metrics), _gates(metrics), _lesions(metrics), _origins(metrics)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def replaced(readme: str, metrics: Told) -> str:
+    """`readme` with what stands between the markers made anew.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    head, rest = readme.split(START, 1)
+    _, tail = rest.split(END, 1)
+    return f"{head}{START}\n{measured(metrics)}\n{END}{tail}"
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    columns = list(header)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _study(name: str, told: Told) -> str:
+    methods = list(told["protocol_H"])
+    h, w = told["protocol_H"], told["protocol_W"]
+    scores = ("r2", "psnr", "ssim")
+    means = [(NAMES.get(m, f"**{m}**"), *(f"{h[m][k]:.3f}" for k in scores), f"{w[m]['r2']:.3f}") for m in methods]
+    by_subset, p = told["protocol_H_r2_by_subset"], told["protocol_P_psnr_by_subset"]
+    shown = [m for m in methods if m != "constant"]
+    rows = [
+        (s, *(f"{by_subset[m][s]:.3f}" if s in by_subset[m] else "" for m in shown), f"{p[s]:.2f}", PAPER.get(s, ""))
+        for s in by_subset["medk2n"]
+    ]
+    by_count = ", ".join(f"{k}: {v:.3f}" for k, v in told["r2_by_number_of_inputs"].items())
+    return "\n\n".join(
+        (
+            f"### {name}",
+            f"Mean over all {told['subsets']} proper subsets of inputs (each the mean over its missing contrasts):",
+            _table(("", "R2", "PSNR dB", "SSIM", "R2 after best window (protocol W)"), means),
+            _table(
+                ("inputs", *(f"R2 {NAMES.get(m, m).split(' ')[0]}" for m in shown), "protocol P, PSNR dB", "paper (tumours)"),
+                rows,
+            ),
+            f"R2 by number of inputs: {by_count}.",
+        )
+    )
+
+
+def _trust(metrics: Told) -> str:
+    studies = {name: told for name, told in metrics.items() if "protocol_H" in told}
+    if not studies:
+        return ""
+    keys = {
+        "inputs_named_right": "inputs named right by `input_identity`",
+        "inputs_named_right_but_for_agent": "the same, T1 and T1C counted as one",
+        "synthesised_named_right": "synthesised images named right by `identity`",
+        "quality_spearman_volumes": "predicted against measured SSIM, Spearman, volumes",
+        "quality_spearman_slices": "the same, slices",
+        "expected_error_rank": "expected against true error of voxels, Spearman",
+    }
+    rows = [(label, *(_number(told.get(key)) for told in studies.values())) for key, label in keys.items()]
+    fifths = [
+        (
+            f"fifth {n + 1} of the slices",
+            *("{:.2f} / {:.2f}".format(*told["quality_calibration"][n]) for told in studies.values()),
+        )
+        for n in range(5)
+    ]
+    head = ("", *studies)
+    calibration = "SSIM predicted / measured, slices by rising prediction:"
+    return "\n\n".join(("### Identity, quality, expected error", _table(head, rows), calibration, _table(head, fifths)))
+
+
+def _number(value: object) -> str:
+    return "" if value is None else f"{float(str(value)):.3f}"
+
+
+def _gates(metrics: Told) -> str:
+    tests = {name: told for name, told in metrics.items() if name.startswith("gate test")}
+    if not tests:
+        return ""
+    parts = ["### The gate test"]
+    for name, told in tests.items():
+        within, lost = told["within_0.1_dB"], told["mean_dB_lost"]
+        rows = [
+            (kind, told["cases"][kind], f"{share:.0%}", f"{within[kind]:.0%}", f"{lost[kind]:+.2f}")
+            for kind, share in told["open"].items()
+        ]
+        header = ("auxiliary", "cases", "gate open", "within 0.1 dB of the run without it, or better", "mean dB lost by it")
+        constant = ", ".join(told["pairs_never_changing"]) or "none"
+        parts += [
+            f"{name}:",
+            _table(header, rows),
+            f"Clean auxiliaries that help (by 1 % of the error or more): {_share(told['useful_clean_open'])} of "
+            f"{told['useful_clean']} let in. "
+            f"Predicted against measured gain: Spearman {told['gain_spearman']:.2f}. Pairs whose gate never changed: {constant}.",
+        ]
+    return "\n\n".join(parts)
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0%}"
+
+
+def _lesions(metrics: Told) -> str:
+    told = metrics.get("lesions")
+    if not told:
+        return ""
+    rows = [
+        (name, kept["lesions"], f"{kept['median']:.0%}", "; ".join(f"{k}: {v:.0%}" for k, v in kept.items() if k.endswith("mm3")))
+        for name, kept in told["contrast_kept"].items()
+    ]
+    dice = "; ".join(f"{name}: {d['made']:.2f} against {d['real']:.2f}" for name, d in told["dice_FLAIR"].items())
+    invented = told["invented_ml_in_healthy_heads"]
+    return "\n\n".join(
+        (
+            "### Lesions",
+            _table(("contrast to the surroundings kept", "lesions x subsets", "median", "by size"), rows),
+            f"Dice of the best threshold on synthesised against acquired FLAIR: {dice}. "
+            f"Hyperintensity invented in healthy simulated heads: {invented['mean']:.2f} ml on average, "
+            f"{invented['max']:.2f} ml at most.",
+        )
+    )
+
+
+def _origins(metrics: Told) -> str:
+    found = {name: told for name, told in metrics.items() if "mean" in told and "steps" in told}
+    if not found:
+        return ""
+    studies = [s for s in next(iter(found.values())) if s != "steps"]
+    rows = [(s, *(f"{told[s]['r2']:.3f}" if s in told else "" for told in found.values())) for s in studies]
+    header = ("R2, mean over subsets", *(f"{name} ({told['steps']} steps)" for name, told in found.items()))
+    return "\n\n".join(("### Origins, each apart", _table(header, rows)))

@@ -1,0 +1,187 @@
+"""What each command of `python -m medk2n_cli.training` does: parsed arguments in, a plain JSON result out.
+
+Imports stand inside the functions: `--help` needs no torch, and `fit` on prepared data needs no SimpleITK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from medk2n_cli.training.recipe import Recipe
+
+
+def run_simulate(asked: argparse.Namespace) -> dict[str, object]:
+    """Studies, and a contact sheet where asked."""
+    from medk2n_cli.training.simulate.heads import load_heads
+    from medk2n_cli.training.simulate.studies import demo_draw, write_sheet, write_study
+
+    heads = load_heads(asked.label_maps, asked.cache / "heads")
+    folders: list[Path] = []
+    for number in range(asked.seed, asked.seed + asked.count):
+        head = heads[number % len(heads)]
+        draw = demo_draw(head, number) if asked.demo else None
+        folders.append(write_study(head, number, asked.out / f"sim_{number:06d}", asked.slices, draw))
+    if asked.sheet:
+        write_sheet(folders, asked.out / "sheet.png")
+    return {"studies": [str(f) for f in folders]}
+
+
+def run_fit(asked: argparse.Namespace) -> dict[str, object]:
+    """Train, or go on training."""
+    from medk2n_cli.training.fit import Sources, fit
+    from medk2n_cli.training.prepare import prepare_all
+
+    held = tuple(n for n in asked.hold_out.split(",") if n)
+    studies = prepare_all(asked.data, asked.cache / "studies", held)
+    recipe = Recipe(
+        size=asked.size,
+        minutes=asked.minutes,
+        steps=asked.steps,
+        warm_steps=asked.warm_steps,
+        rate=asked.rate,
+        seed=asked.seed,
+        encoder=asked.encoder,
+        encoder_weights=asked.encoder_weights,
+    )
+    file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
+    return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
+
+
+def run_bundle(asked: argparse.Namespace) -> dict[str, object]:
+    """All that fit reads, small."""
+    from medk2n_cli.training.prepare import bundle, prepare_all
+
+    studies = prepare_all(asked.data, asked.cache / "studies", tuple(n for n in asked.hold_out.split(",") if n))
+    return {"bundle": str(bundle(asked.label_maps, asked.cache / "heads", studies, asked.out))}
+
+
+def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
+    """Held-out studies beside the baselines."""
+    from medk2n_cli.model.device import choose_device
+    from medk2n_cli.model.session import open_session
+    from medk2n_cli.model.store import find
+    from medk2n_cli.training.checkpoint import load_any
+    from medk2n_cli.training.evaluate import Rivals, evaluate, summary
+    from medk2n_cli.training.prepare import prepare_all, training_voxels
+    from medk2n_cli.training.twins import predictor
+
+    session = open_session(find(asked.weights), choose_device("auto"))
+    held = tuple(s.name for s in asked.studies)
+    voxels = training_voxels(prepare_all(asked.data, asked.cache / "studies", held))
+    named = (pair.split("=", 1) for pair in asked.beside)
+    rivals = Rivals(voxels, {name: predictor(load_any(Path(file))[0]) for name, file in named})
+    rows = {s.name: evaluate(session, s, rivals) for s in asked.studies}
+    result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
+    if asked.out:
+        every = {name: [r.to_dict() for r in found] for name, found in rows.items()}
+        asked.out.write_text(json.dumps({"summary": result, "rows": every}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def run_gates(asked: argparse.Namespace) -> dict[str, object]:
+    """The gate test."""
+    from medk2n_cli.training.checkpoint import load_any
+    from medk2n_cli.training.dataset import PackedStudy
+    from medk2n_cli.training.gates import gate_test, summary
+    from medk2n_cli.training.prepare import prepare
+
+    network = load_any(asked.checkpoint)[0]
+    strangers = [PackedStudy.load(prepare(s, asked.cache / "studies")) for s in asked.stranger]
+    cases = []
+    for folder in asked.studies:
+        study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
+        alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
+        cases += gate_test(network, study, alike[0])
+    result: dict[str, object] = {"gate test": summary(cases)}
+    if asked.out:
+        rows = [c.to_dict() for c in cases]
+        asked.out.write_text(json.dumps({"summary": result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def run_origins(asked: argparse.Namespace) -> dict[str, object]:
+    """R2 on each study."""
+    from medk2n_cli.training.checkpoint import load_any
+    from medk2n_cli.training.dataset import PackedStudy
+    from medk2n_cli.training.origins import origins
+    from medk2n_cli.training.prepare import prepare_all
+
+    network, progress = load_any(asked.checkpoint)
+    studies = [PackedStudy.load(f) for f in prepare_all(asked.data, asked.cache / "studies", ())]
+    result: dict[str, object] = {asked.name: {"steps": progress.step, **origins(network, studies)}}
+    if asked.out:
+        asked.out.write_text(json.dumps({"summary": result}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def run_lesions(asked: argparse.Namespace) -> dict[str, object]:
+    """Do lesions survive?"""
+    from medk2n_cli.core.modality import Modality
+    from medk2n_cli.training import lesions
+    from medk2n_cli.training.checkpoint import load_network
+    from medk2n_cli.training.simulate.heads import load_heads
+
+    network = load_network(asked.checkpoint)[0]
+    cases = [lesions.read_case(folder) for folder in asked.studies]
+    invented: list[float] = []
+    if asked.label_maps:
+        heads = load_heads(asked.label_maps, asked.cache / "heads")
+        cases += lesions.simulated_cases(heads, "tumour", asked.count)
+        healthy = lesions.simulated_cases(heads, "healthy", asked.count)
+        invented = [lesions.invented_ml(network, h, (Modality.T1, Modality.T2), Modality.FLAIR) for h in healthy]
+    measured = [lesions.measure(network, case) for case in cases]
+    rows, dice = [r for found, _ in measured for r in found], [d for case, (_, found) in zip(cases, measured, strict=True)
+                                                                for d in found if case.kind == "MS lesion"]  # fmt: skip
+    result: dict[str, object] = {"lesions": lesions.summary(rows, dice, invented)}
+    if asked.out:
+        told = {"summary": result, "rows": [r.to_dict() for r in rows], "dice": dice}
+        asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def run_export(asked: argparse.Namespace) -> dict[str, object]:
+    """Checkpoint to graph and card."""
+    from medk2n_cli.training.checkpoint import load_network
+    from medk2n_cli.training.export import Measured, export
+    from medk2n_cli.training.pairs import measure_pairs
+
+    metrics: dict[str, object] = {}
+    for file in asked.metrics:
+        metrics |= json.loads(file.read_text(encoding="utf-8"))["summary"]
+    gates: dict[str, dict[str, float]] = {}
+    if asked.label_maps:
+        gates = measure_pairs(load_network(asked.checkpoint)[0], asked.label_maps, asked.cache / "heads")
+    card = export(asked.checkpoint, asked.out, Measured(metrics, gates))
+    return {"weights": str(asked.out), "sha256": card.sha256, "parameters": card.parameters}
+
+
+def run_card(asked: argparse.Namespace) -> dict[str, object]:
+    """Tables and pictures of the model card."""
+    from medk2n_cli.training.card_text import replaced
+    from medk2n_cli.training.checkpoint import load_network
+    from medk2n_cli.training.pictures import draw_cases, draw_trust
+    from medk2n_cli.training.simulate.heads import load_heads
+
+    metrics = json.loads(asked.card.read_text(encoding="utf-8"))["metrics"]
+    asked.readme.write_text(replaced(asked.readme.read_text(encoding="utf-8"), metrics), encoding="utf-8")
+    drawn = [draw_trust(metrics, asked.readme.with_name("trust.png"))]
+    if asked.checkpoint and asked.label_maps:
+        head = load_heads(asked.label_maps, asked.cache / "heads")[0]
+        drawn.append(draw_cases(load_network(asked.checkpoint)[0], head, asked.readme.with_name("examples.png")))
+    return {"readme": str(asked.readme), "pictures": [str(f) for f in drawn]}
+
+
+def run_curves(asked: argparse.Namespace) -> dict[str, object]:
+    """Training curves."""
+    from medk2n_cli.training.curves import draw_curves
+
+    return {"picture": str(draw_curves(asked.files, asked.out))}
+
+
+def run_bench(asked: argparse.Namespace) -> dict[str, object]:
+    """Speed as ratios."""
+    from medk2n_cli.training.bench import bench
+
+    return bench(asked.weights, asked.checkpoint, asked.slices)

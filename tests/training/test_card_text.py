@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medk2n_cli.training.card_text import END, START, measured, replaced
+
+WEIGHTS = Path(__file__).parents[2] / "weights"
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in WEIGHTS.glob("*.json")))
+def test_the_model_card_says_what_the_weights_card_says(name: str) -> None:
+    metrics = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))["metrics"]
+    readme = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    assert readme == replaced(readme, metrics), "make it again: python -m medk2n_cli.training card"
+
+
+def test_a_table_has_a_row_per_case() -> None:
+    told = {
+        "cases": {"clean": 3, "noise": 3},
+        "open": {"clean": 1.0, "noise": 0.0},
+        "within_0.1_dB": {"clean": 1.0, "noise": 1.0},
+        "mean_dB_lost": {"clean": -0.5, "noise": 0.0},
+        "useful_clean_open": 1.0,
+        "useful_clean": 2,
+        "pairs_never_changing": [],
+        "gain_spearman": 0.61,
+    }
+    text = measured({"gate test": told})
+    assert "| clean | 3 | 100% | 100% | -0.50 |" in text
+    assert "Spearman 0.61" in text
+
+
+def test_text_around_the_markers_stays() -> None:
+    assert replaced(f"before\n{START}\nold\n{END}\nafter", {}) == f"before\n{START}\n\n{END}\nafter"
