@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "cli": ({"core", "model", "pipeline", "reading", "writing"}, {"typer", "rich"}),
     "training": (
         {"core", "itk", "reading", "aligning", "packing", "model"},
-        {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers"},
+        {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers", "peft"},
     ),
     "__init__": ({"pipeline"}, set()),
     "__main__": ({"cli"}, set()),

@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--hold-out", default="", help="names of study folders never to train on, comma separated")
     kinds = ("small", "base", "average", "mm-synthesis")
     fit.add_argument("--size", choices=kinds, default="small", help="average and mm-synthesis are what small is measured against")
+    fit.add_argument("--encoder", choices=("conv", "sam2"), default="conv", help="sam2: Hiera with LoRA, needs the sam2 extra")
+    fit.add_argument("--encoder-weights", default="", metavar="WHERE", help="of sam2: NAME[@REVISION] on the Hub, or a folder")
     fit.add_argument("--warm-steps", type=int, default=Recipe.warm_steps, help="steps with every clean gate held open")
     fit.add_argument("--rate", type=float, default=1e-3)
     fit.add_argument("--seed", type=int, default=1)

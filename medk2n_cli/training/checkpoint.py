@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from medk2n_cli.training import sam2
 from medk2n_cli.training.network import SIZES, MedK2N
 from medk2n_cli.training.text import text_vectors
 from medk2n_cli.training.twins import AverageFusion, MMSynthesis
@@ -24,17 +25,18 @@ class Progress:
     step: int
     seconds: float
     history: tuple[dict[str, object], ...]
+    encoder: str = ""  # what `sam2.describe` says; empty: the network's own
 
 
 KINDS = (*SIZES, "average", "mm-synthesis")
 AnyNetwork = MedK2N | MMSynthesis
 
 
-def new_network(kind: str) -> AnyNetwork:
+def new_network(kind: str, encoder: nn.Module | None = None) -> AnyNetwork:
     """An untrained network: Med-K2N in one of `SIZES`, or one of the twins it is measured against (`twins`)."""
     if kind == "average":
         return AverageFusion(SIZES["small"], text_vectors())
-    return MMSynthesis(SIZES["small"]) if kind == "mm-synthesis" else MedK2N(SIZES[kind], text_vectors())
+    return MMSynthesis(SIZES["small"]) if kind == "mm-synthesis" else MedK2N(SIZES[kind], text_vectors(), encoder)
 
 
 def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progress: Progress) -> None:
@@ -45,6 +47,7 @@ def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progr
         "step": str(progress.step),
         "seconds": str(progress.seconds),
         "history": json.dumps(progress.history),
+        "encoder": progress.encoder,
     }
     part = file.with_suffix(".part")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
         meta = stored.metadata()
         tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 - safe_open is no mapping
     history = tuple(json.loads(meta["history"]))
-    return tensors, Progress(meta["size"], int(meta["step"]), float(meta["seconds"]), history)
+    return tensors, Progress(meta["size"], int(meta["step"]), float(meta["seconds"]), history, meta.get("encoder", ""))
 
 
 def load_network(file: Path) -> tuple[MedK2N, Progress]:
@@ -76,7 +79,7 @@ def load_network(file: Path) -> tuple[MedK2N, Progress]:
 def load_any(file: Path) -> tuple[AnyNetwork, Progress]:
     """As `load_network`, of any kind."""
     tensors, progress = load(file)
-    network = new_network(progress.size)
+    network = new_network(progress.size, sam2.rebuild(progress.encoder))
     network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
     return network.eval(), progress
 

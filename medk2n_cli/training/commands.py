@@ -36,7 +36,14 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
     held = tuple(n for n in asked.hold_out.split(",") if n)
     studies = prepare_all(asked.data, asked.cache / "studies", held)
     recipe = Recipe(
-        size=asked.size, minutes=asked.minutes, steps=asked.steps, warm_steps=asked.warm_steps, rate=asked.rate, seed=asked.seed
+        size=asked.size,
+        minutes=asked.minutes,
+        steps=asked.steps,
+        warm_steps=asked.warm_steps,
+        rate=asked.rate,
+        seed=asked.seed,
+        encoder=asked.encoder,
+        encoder_weights=asked.encoder_weights,
     )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}

@@ -18,6 +18,7 @@ from medk2n_cli import __version__
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import MULTIPLE
 from medk2n_cli.model.card import ModelCard, PairStatistics, card_file, sha256_of
+from medk2n_cli.training import sam2
 from medk2n_cli.training.checkpoint import Progress, load_network
 from medk2n_cli.training.network import Exported, MedK2N
 
@@ -28,7 +29,11 @@ LIMITS = (
     "Restricted diffusion cannot be deduced without a diffusion image: a synthesised DWI or ADC cannot rule a stroke out.",
     "Tumours and strokes were only simulated in training; the real patients all have multiple sclerosis.",
     "Intensities are arbitrary apart from ADC; do not compare them between studies.",
-    "The spiral Mamba and the SAM2 encoder of the paper are not part of these weights.",
+)
+REAL_SOURCES = (
+    "open_ms: Lesjak et al., Neuroinformatics 2017 and 2016 (CC-BY)",
+    "MS3SEG: figshare 10.6084/m9.figshare.30393475 (CC BY 4.0)",
+    "MSLesSeg: Guarnera et al. 2025 (CC-BY 4.0 as listed by a third party)",
 )
 
 
@@ -80,7 +85,7 @@ def write_graph(network: MedK2N, file: Path) -> None:
     auto = torch.export.Dim.AUTO
     dynamic = ({0: auto, 1: auto, 3: auto, 4: auto}, {0: auto}, {0: auto}, {0: auto, 1: auto}, {0: auto})
     program = torch.onnx.export(
-        plain,
+        sam2.traced(plain, example, dynamic),
         example,
         dynamo=True,
         dynamic_shapes=dynamic,
@@ -128,6 +133,7 @@ def _examples(neighbours: int) -> Iterator[tuple[Tensor, ...]]:
         ((5, 4, 3, 2, 1), (0,), 2, 48, 48),
         ((1,), (0, 2, 3, 4, 5), 3, 48, 32),
         ((4, 0, 5), (1, 2, 3), 2, 80, 64),
+        ((2,), (0,), 1, 240, 256),
     ]
     for have, want, slices, height, width in shapes:
         images = torch.rand((slices, len(have), neighbours, height, width), generator=chance) * 1.2
@@ -166,7 +172,7 @@ def make_card(network: MedK2N, progress: Progress, name: str, measured: Measured
         pairs=_pairs(network, measured),
         training=_training(progress),
         metrics=measured.metrics,
-        limits=LIMITS,
+        limits=(*LIMITS, sam2.limit(progress.encoder)),
         intended_use=INTENDED_USE,
         licence="Apache-2.0",
     )
@@ -201,12 +207,6 @@ def _training(progress: Progress) -> dict[str, object]:
         "devices": sorted({str(run["device"]) for run in progress.history}),
         "simulated_heads": f"{len(heads)} label maps of BBillot/SynthSeg (Apache-2.0; Billot et al., MedIA 2023)",
         "real_studies": studies,
-        "sources": [
-            "open_ms: Lesjak et al., Neuroinformatics 2017 and 2016 (CC-BY)",
-            "MS3SEG: figshare 10.6084/m9.figshare.30393475 (CC BY 4.0)",
-            "MSLesSeg: Guarnera et al. 2025 (CC-BY 4.0 as listed by a third party)",
-        ]
-        if studies
-        else [],
+        "sources": [*sam2.sources(progress.encoder), *(REAL_SOURCES if studies else ())],
         "runs": len(progress.history),
     }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.training import checkpoint, losses
+from medk2n_cli.training import checkpoint, losses, sam2
 from medk2n_cli.training.corrupt import KINDS, corrupt
 from medk2n_cli.training.dataset import SLOTS, Batch, PackedStudy, RealStudies, SimulatedPool, collate
 from medk2n_cli.training.network import MedK2N, Outputs
@@ -52,11 +52,14 @@ class _Run:
     def __init__(self, recipe: Recipe, sources: Sources, file: Path, resume: bool) -> None:
         self.recipe, self.file = recipe, file
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = checkpoint.new_network(recipe.size)
         self.before = checkpoint.Progress(recipe.size, 0, 0.0, ())
         tensors: dict[str, Tensor] = {}
         if resume:
             tensors, self.before = checkpoint.load(file)
+        asked = recipe.encoder
+        start = sam2.rebuild(self.before.encoder, asked) if resume else sam2.start(asked, recipe.size, recipe.encoder_weights)
+        self.network = checkpoint.new_network(recipe.size, start)
+        if resume:
             live = {k.removeprefix("live."): v for k, v in tensors.items() if k.startswith("live.")}
             self.network.load_state_dict(live)
         self.network = self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -247,7 +250,11 @@ class _Run:
             "batch": self.recipe.batch,
         }
         progress = checkpoint.Progress(
-            self.recipe.size, self.step_number, self.before.seconds + elapsed, (*self.before.history, this)
+            self.recipe.size,
+            self.step_number,
+            self.before.seconds + elapsed,
+            (*self.before.history, this),
+            sam2.describe(self.network),
         )
         checkpoint.save(self.file, self.average, live | checkpoint.optimiser_tensors(self.optimiser), progress)
 

@@ -25,7 +25,8 @@ class Recipe:
     """Everything that shapes a run; it ends after `steps`, or after `minutes` where `steps` is 0.
 
     `warm_steps` counts steps of the whole training with every clean gate held open; `whole_slices` is the last
-    share of a run that trains on whole slices, so that pooled descriptors see what they will see.
+    share of a run that trains on whole slices, so that pooled descriptors see what they will see. `encoder` (conv or
+    sam2) and `encoder_weights` are for new trainings; a resumed one keeps what its checkpoint has.
     """
 
     size: str = "small"
@@ -43,4 +44,6 @@ class Recipe:
     warm_steps: int = 5000
     average: float = 0.999
     seed: int = 1
+    encoder: str = "conv"
+    encoder_weights: str = ""
     weights: LossWeights = field(default_factory=LossWeights)
