@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import draw_study
 from medk2n_cli.training.simulate.heads import Head
-from medk2n_cli.training.simulate.render import HeadTensors, Window, render
+from medk2n_cli.training.simulate.render import Window, render
 
 SLOTS = list(Modality)
 LESION_WEIGHT = 2.0

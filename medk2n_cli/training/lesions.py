@@ -24,9 +24,10 @@ from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.gates import synthesise
 from medk2n_cli.training.network import MedK2N
+from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Lesion, draw_study
 from medk2n_cli.training.simulate.heads import Head
-from medk2n_cli.training.simulate.render import HeadTensors, Window, render
+from medk2n_cli.training.simulate.render import Window, render
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]

@@ -13,9 +13,10 @@ from medk2n_cli.core.modality import Modality
 from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.gates import synthesise
 from medk2n_cli.training.network import MedK2N
+from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Draw, Lesion, draw_study
 from medk2n_cli.training.simulate.heads import Head
-from medk2n_cli.training.simulate.render import HeadTensors, Rendered, Window, render
+from medk2n_cli.training.simulate.render import Rendered, Window, render
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality
 # Title, kind of lesion, inputs, target: two that work, then the known failures of the card.

@@ -11,9 +11,10 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.reading.scan import scan  # noqa: E402
+from medk2n_cli.training.simulate.anatomy import HeadTensors  # noqa: E402
 from medk2n_cli.training.simulate.draw import Draw, Fullness, draw_study  # noqa: E402
 from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
-from medk2n_cli.training.simulate.render import HeadTensors, Window, render  # noqa: E402
+from medk2n_cli.training.simulate.render import Window, render  # noqa: E402
 from medk2n_cli.training.simulate.sequence import Sequence, TissueMaps, signal  # noqa: E402
 from medk2n_cli.training.simulate.studies import write_study  # noqa: E402
 from medk2n_cli.training.simulate.tissue import CLASS, TISSUES  # noqa: E402

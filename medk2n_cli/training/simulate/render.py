@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.packing.normalise import ADC_TOP_MM2_S, LOW_PERCENTILE, MEDIAN_VALUE, TOP, anchored
-from medk2n_cli.training.simulate.draw import Acquisition, Draw, Lesion
-from medk2n_cli.training.simulate.heads import FAR_MM, Head
+from medk2n_cli.training.simulate.anatomy import (
+    HeadTensors,
+    among,
+    dilated,
+    filled,
+    filled_samples,
+    look_up,
+    smooth_field,
+    with_lesions,
+)
+from medk2n_cli.training.simulate.draw import Acquisition, Draw
 from medk2n_cli.training.simulate.sequence import TissueMaps, signal
-from medk2n_cli.training.simulate.tissue import BRAIN, CLASS, LESIONS, SOLID_BRAIN, TISSUES, WHITE
+from medk2n_cli.training.simulate.tissue import BRAIN, CLASS, LESIONS
 
 _CLEAN_BLUR_MM = 0.5
 _HALO_MM = 3
-_LESION_REACH = 1.6  # radii; a roughened lesion ends before
 _FINE_MM = 1.0  # step of the fine lattice through the slices
 _ELASTIC_SPAN_MM, _BIAS_SPAN_MM = 240.0, 240.0
 
@@ -57,39 +62,17 @@ class Rendered:
     lesion: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class HeadTensors:
-    """A Head on a device."""
-
-    head: Head
-    classes: Tensor
-    to_brain: Tensor
-    deep_whole: Tensor
-    deep_stripped: Tensor
-
-    @classmethod
-    def of(cls, head: Head, device: torch.device) -> HeadTensors:
-        """Copy what rendering needs to `device`."""
-        put = (torch.from_numpy(a).to(device) for a in (head.classes, head.to_brain, head.deep_whole, head.deep_stripped))
-        return cls(head, *put)
-
-    @property
-    def brain_centre(self) -> NDArray[np.float64]:
-        """(3,) index of the middle of the brain."""
-        return np.asarray(np.mean(self.head.brain_box, axis=0))
-
-
 def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Modality]) -> Rendered:
     """Images of `modalities` in `window`; the same arguments always give the same images."""
     device = source.classes.device
     chance = torch.Generator(device=device).manual_seed(draw.seed * 7919 + int(window.centre[2] * 8) + 1)
     points, fine = _points(draw, window, device)
     inside = _deform(points, draw, source)
-    classes, to_brain = _look_up(source, inside)
-    classes = _filled(classes, draw, chance)
-    classes, lesion = _with_lesions(classes, inside, draw, chance)
+    classes, to_brain = look_up(source, inside)
+    classes = filled(classes, draw, chance)
+    classes, lesion = with_lesions(classes, inside, draw, chance)
     if draw.strip_mm is not None:
-        classes = torch.where((to_brain <= draw.strip_mm) & _among(classes, BRAIN + LESIONS), classes, 0)
+        classes = torch.where((to_brain <= draw.strip_mm) & among(classes, BRAIN + LESIONS), classes, 0)
     maps = _maps(classes, draw, chance)
     middle = fine.middles
     out = Rendered({}, {}, classes[middle] > 0, lesion[middle].to(torch.uint8))
@@ -146,94 +129,12 @@ def _points(draw: Draw, window: Window, device: torch.device) -> tuple[Tensor, _
     return torch.stack(grid[::-1], -1).float(), fine
 
 
-def smooth_field(controls: NDArray[np.float32], points: Tensor, span_mm: float) -> Tensor:
-    """(C, a, b, c) control values spread over a cube of `span_mm` -> (C, ...) at `points` (mm), trilinear."""
-    control = torch.from_numpy(np.atleast_1d(controls)).to(points.device)
-    control = control[None] if control.ndim == 4 else control[None, None]
-    where = (points / (span_mm / 2)).reshape(1, -1, 1, 1, 3)  # x indexes the last axis, so controls are [z, y, x]
-    field = F.grid_sample(control, where, align_corners=True, padding_mode="border")
-    return field.reshape(control.shape[1], *points.shape[:-1])
-
-
 def _deform(points: Tensor, draw: Draw, source: HeadTensors) -> Tensor:
     """Output mm -> index of the label map (..., 3)."""
     elastic = smooth_field(draw.elastic, points, _ELASTIC_SPAN_MM).movedim(0, -1)
     pose = torch.from_numpy(draw.pose).to(points.device)
     centre = torch.from_numpy(source.brain_centre).to(points)
     return (points + elastic) @ pose.T + centre
-
-
-def _look_up(source: HeadTensors, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest class (int64) and distance to the brain at index positions; air outside the map."""
-    size = torch.tensor(source.classes.shape, device=inside.device)
-    index = inside.round().long()
-    outside = ((index < 0) | (index >= size)).any(-1)
-    i, j, k = index.clamp_min(0).minimum(size - 1).unbind(-1)
-    flat = (i * size[1] + j) * size[2] + k
-    classes = source.classes.flatten()[flat].long().masked_fill(outside, 0)
-    return classes, source.to_brain.flatten()[flat].masked_fill(outside, FAR_MM)
-
-
-def _dilated(mask: Tensor, reach: int) -> Tensor:
-    """(D, H, W) bool grown by `reach` voxels along each axis."""
-    grown, size = mask[None, None].to(torch.float32), 2 * reach + 1
-    for axis in range(3):
-        window, pad = [1, 1, 1], [0, 0, 0]
-        window[axis], pad[axis] = size, reach
-        grown = F.max_pool3d(grown, window, stride=1, padding=pad)
-    return grown[0, 0] > 0
-
-
-def _filled(classes: Tensor, draw: Draw, chance: torch.Generator) -> Tensor:
-    """Cortex grown into the fluid around it, white matter into the ventricles."""
-    outer, ventricle = CLASS["outer CSF"], CLASS["ventricular CSF"]
-    for grey in (CLASS["cortex"], CLASS["cerebellar cortex"]) if draw.fullness.sulci else ():
-        here = classes == grey
-        if bool(here.any()):
-            some = torch.rand(classes.shape, generator=chance, device=classes.device) < draw.fullness.sulci
-            classes = torch.where(_dilated(here, 1) & (classes == outer) & some, grey, classes)
-    for _ in range(draw.fullness.ventricles):
-        if not bool((classes == ventricle).any()):
-            break
-        near = _dilated(_among(classes, WHITE), 1)
-        classes = torch.where(near & (classes == ventricle), CLASS["white matter"], classes)
-    return classes
-
-
-def _with_lesions(classes: Tensor, inside: Tensor, draw: Draw, chance: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Lesions overwrite tissue: MS lesions and oedema white matter only, tumours and strokes any solid brain."""
-    lesion = torch.zeros_like(classes)
-    if not draw.lesions:
-        return classes, lesion
-    white, brain = _among(classes, WHITE), _among(classes, SOLID_BRAIN)
-    for one in draw.lesions:
-        offset = inside - torch.tensor(one.centre, device=inside.device)
-        near = (offset.abs() < _LESION_REACH * max(one.radii)).all(-1)
-        if not bool(near.any()):
-            continue
-        distance, found = _ellipsoid_distance(offset[near], one, draw.seed), lesion[near]
-        for name, share in one.layers:
-            only_white = name in ("MS lesion", "enhancing MS lesion", "oedema")
-            where = (distance < share) & (white if only_white else brain)[near]
-            found = torch.where(where, CLASS[name], found)
-        lesion[near] = found
-    return torch.where(lesion > 0, lesion, classes), lesion
-
-
-def _among(classes: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Where `classes` is one of `numbers`; looking it up in a table is several times faster than `torch.isin`."""
-    table = torch.zeros(len(TISSUES), dtype=torch.bool, device=classes.device)
-    table[list(numbers)] = True
-    return table[classes]
-
-
-def _ellipsoid_distance(offset: Tensor, lesion: Lesion, seed: int) -> Tensor:
-    """(n, 3) offsets from the centre -> (n): 1 on the surface; roughened by a smooth random field of the lesion's own."""
-    relative = offset / torch.tensor(lesion.radii, device=offset.device)
-    distance: Tensor = relative.norm(dim=-1)
-    rng = np.random.default_rng([seed, int(lesion.centre[0] * 7 + lesion.centre[1] * 911 + lesion.centre[2] * 5077)])
-    rough = rng.normal(0, lesion.roughness, (7, 7, 7)).astype(np.float32)
-    return distance + smooth_field(rough, relative, 3.0)[0]
 
 
 def _maps(classes: Tensor, draw: Draw, chance: torch.Generator) -> TissueMaps:
@@ -244,7 +145,7 @@ def _maps(classes: Tensor, draw: Draw, chance: torch.Generator) -> TissueMaps:
     texture = 1 + amplitude[:, None, None, None] * _texture((4, *classes.shape), chance)
     t1, t2, pd, adc = (values[:4] * texture).unbind(0)
     if draw.fullness.halo:
-        beside = _dilated(classes == CLASS["ventricular CSF"], _HALO_MM) & (classes == CLASS["white matter"])
+        beside = dilated(classes == CLASS["ventricular CSF"], _HALO_MM) & (classes == CLASS["white matter"])
         t1, t2 = t1 * (1 + 0.6 * draw.fullness.halo * beside), t2 * (1 + draw.fullness.halo * beside)
     return TissueMaps(t1, t2, pd, adc, values[4], values[5])
 
@@ -291,23 +192,12 @@ def _scale(source: HeadTensors, draw: Draw, modality: Modality) -> tuple[float, 
     how = draw.acquisitions[modality]
     by_class = signal(how.sequence, TissueMaps(*table.T))
     chance = torch.Generator(device=deep.device).manual_seed(draw.seed)
-    values = by_class[_filled_samples(deep, draw, chance).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
+    values = by_class[filled_samples(deep, draw, chance).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
     values = values * (1 + 0.08 * torch.randn(values.shape, generator=chance, device=deep.device))
     q = torch.quantile(values, torch.tensor([LOW_PERCENTILE / 100, 0.5], device=deep.device))
     low, median = q.tolist()
     scale = anchored(modality, low, max(median, low + 1e-4))
     return scale.low, scale.gain
-
-
-def _filled_samples(deep: Tensor, draw: Draw, chance: torch.Generator) -> Tensor:
-    """`_filled` for (n, 27) neighbourhoods, about as far as one step goes."""
-    full = draw.fullness
-    steps = ((full.sulci, "outer CSF", "cortex"), (min(1.0, full.ventricles), "ventricular CSF", "white matter"))
-    for share, fluid, tissue in steps:
-        near = (deep == CLASS[tissue]).any(1, keepdim=True)
-        some = torch.rand(deep.shape, generator=chance, device=deep.device) < share
-        deep = torch.where(near & (deep == CLASS[fluid]) & some, CLASS[tissue], deep)
-    return deep
 
 
 def _profile(blur_mm: float, thickness: float, device: torch.device) -> Tensor:

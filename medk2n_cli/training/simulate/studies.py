@@ -15,9 +15,10 @@ from medk2n_cli import itk
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.packing.normalise import to_units
+from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Draw, draw_study
 from medk2n_cli.training.simulate.heads import Head
-from medk2n_cli.training.simulate.render import HeadTensors, Rendered, Window, render
+from medk2n_cli.training.simulate.render import Rendered, Window, render
 
 _SHAPE = (232, 200)  # rows to posterior and columns to left, 1 mm: holds every head
 _HEIGHT_MM = 160.0  # from the top of the head to below the cerebellum
