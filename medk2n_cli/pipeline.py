@@ -38,6 +38,7 @@ class Request:
         use: overrules recognition: modality -> file.
         ignore: acquired modalities to treat as absent.
         alignment: output grid and whether to register.
+        study: UID of the one DICOM study to take, or None where there is one.
     """
 
     where: tuple[Path, ...]
@@ -45,6 +46,7 @@ class Request:
     use: Mapping[Modality, str] = field(default_factory=dict)
     ignore: frozenset[Modality] = frozenset()
     alignment: Alignment = field(default_factory=Alignment)
+    study: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
     clock = _Clock(progress or (lambda stage, share: None))
     card = session.weights.card
     with clock.stage("scan"):
-        study = scan(request.where, request.use).without(request.ignore)
+        study = scan(request.where, request.use, request.study).without(request.ignore)
         sources = study.chosen()
         want = plan(card, sources, request.want)
     with clock.stage("load"):
@@ -101,7 +103,7 @@ def synthesize(
     """The main job in one call, nothing written: volumes by modality, and the fusion report.
 
     Args:
-        study: a folder of NIfTI files, or one file.
+        study: a folder of DICOM or NIfTI files, or one file.
         want: e.g. "FLAIR" or ["T2", "FLAIR"]; None asks for whatever is missing.
         weights: name or path; None takes the embedded ones.
         device: auto, cpu, cuda or cuda:N.

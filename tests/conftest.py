@@ -22,6 +22,15 @@ def open_ms() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_dicom() -> Path:
+    """Real series of many vendors."""
+    folder = SHARED / "dicom"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not at hand")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def label_maps() -> Path:
     folder = SHARED / "label_maps"
     if not folder.is_dir():

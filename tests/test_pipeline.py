@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.pipeline import Request, open_weights, synthesise, synthesize
 from medk2n_cli.reading.scan import load, scan
-from tests import phantom
+from tests import dicoms, phantom
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality
 
@@ -69,3 +70,15 @@ def test_swapped_files_are_noticed(open_ms: Path) -> None:
     result = synthesise(Request((study,), (T1,), use=swapped, ignore=frozenset({T1})), open_weights())
     said = " ".join(result.synthesis.report.warnings)
     assert "looks like T2" in said or "looks like FLAIR" in said
+
+
+def test_a_scanners_export_gives_what_the_same_images_give_as_nifti(tmp_path: Path) -> None:
+    export = dicoms.write_study(tmp_path / "export", (T1, T2))
+    for modality, volume in load(scan([export]).chosen()).items():
+        phantom.write(tmp_path / "nifti" / f"{modality.value}.nii.gz", volume.array, volume.grid)
+    by_dicom, by_nifti = (synthesize(tmp_path / kind, want="FLAIR") for kind in ("export", "nifti"))
+    assert np.abs(by_dicom.volumes[FLAIR].array - by_nifti.volumes[FLAIR].array).max() < 1
+    assert [i.source for i in by_dicom.report.inputs] == ["3 AX T1", "4 AX T2 TSE"]
+    told = json.dumps(by_dicom.report.to_dict())
+    assert "Doe" not in told
+    assert "P-123" not in told

@@ -26,7 +26,8 @@ app = typer.Typer(
 BUG = 1
 _JSON = typer.Option("--json", help="Print one JSON object on stdout, also when it fails.")
 _WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx file. Default: the embedded ones.")
-_USE = typer.Option("--use", help="T1=FILE: this file is the T1, whatever its name says. May be repeated.")
+_USE = typer.Option("--use", help="T1=FILE, or T1=SERIES NUMBER: this is the T1, whatever it is called. May be repeated.")
+_STUDY = typer.Option("--study", help="UID of the study to take, where the folder holds several DICOM studies.")
 
 
 def _version(asked: bool) -> None:
@@ -44,12 +45,13 @@ def _options(
 
 @app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")
 def synthesize(
-    study: Annotated[list[Path], typer.Option("--in", help="A folder of NIfTI files, or a file; may be repeated.")],
+    study: Annotated[list[Path], typer.Option("--in", help="A folder of DICOM or NIfTI files, or a file; may be repeated.")],
     want: Annotated[
         str, typer.Option(help="Modalities to make, e.g. T2,FLAIR; 'missing' asks for all the study lacks.")
     ] = "missing",
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("medk2n-out"),
     use: Annotated[list[str] | None, _USE] = None,
+    one_study: Annotated[str | None, _STUDY] = None,
     ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
     grid: Annotated[str, typer.Option(help="Output grid: auto, iso (1 mm), or that of an acquired modality, e.g. T1.")] = "auto",
     register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
@@ -62,10 +64,10 @@ def synthesize(
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr: device, stages, seconds.")] = False,
 ) -> None:
     """Synthesise modalities that a study lacks, from those it has."""
-    from medk2n_cli.cli.asking import parse_request
+    from medk2n_cli.cli.asking import Places, parse_request
     from medk2n_cli.cli.synthesising import Machine, Talk, synthesise_to_folder
 
-    request = parse_request(study, want, use or [], ignore, (grid, register))
+    request = parse_request(Places(tuple(study), one_study), want, use or [], ignore, (grid, register))
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, out, Machine(weights, device, threads), overwrite, talk)
     if as_json:
@@ -74,14 +76,15 @@ def synthesize(
 
 @app.command(epilog="Example: medk2n scan study/")
 def scan(
-    study: Annotated[list[Path], typer.Argument(help="A folder of NIfTI files, or files.")],
+    study: Annotated[list[Path], typer.Argument(help="A folder of DICOM or NIfTI files, or files.")],
     use: Annotated[list[str] | None, _USE] = None,
+    one_study: Annotated[str | None, _STUDY] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Say what every file of a study is taken for, and why. Nothing is computed or written."""
+    """Say what every series of a study is taken for, and why. Nothing is computed or written."""
     from medk2n_cli.cli.scanning import scan_report, show_scan
 
-    data = scan_report(study, use or [])
+    data = scan_report(study, use or [], one_study)
     if as_json:
         _print_json(data)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.errors import RequestError
@@ -10,7 +11,15 @@ from medk2n_cli.core.modality import Modality
 from medk2n_cli.pipeline import Alignment, Request
 
 
-def parse_request(where: Sequence[Path], want: str, use: Sequence[str], ignore: str, placing: tuple[str, bool]) -> Request:
+@dataclass(frozen=True)
+class Places:
+    """Where to look: folders or files, and the UID of one study among several."""
+
+    where: tuple[Path, ...]
+    study: str | None = None
+
+
+def parse_request(places: Places, want: str, use: Sequence[str], ignore: str, placing: tuple[str, bool]) -> Request:
     """`placing`: output grid, and whether to register.
 
     Raises:
@@ -20,11 +29,12 @@ def parse_request(where: Sequence[Path], want: str, use: Sequence[str], ignore: 
     if grid not in ("auto", "iso"):
         Modality.parse(grid)
     return Request(
-        where=tuple(where),
+        where=places.where,
         want=None if want.strip().lower() == "missing" else modalities(want),
         use=parse_use(use),
         ignore=frozenset(modalities(ignore)) if ignore else frozenset(),
         alignment=Alignment(grid, register),
+        study=places.study,
     )
 
 

@@ -13,14 +13,15 @@ from medk2n_cli.core.study import Series, Study
 from medk2n_cli.reading.scan import scan
 
 
-def scan_report(where: Sequence[Path], use: Sequence[str]) -> dict[str, Any]:
-    """One entry per file: label, modality, evidence, grid, used or why not; and what stands in the way, if anything.
+def scan_report(where: Sequence[Path], use: Sequence[str], study: str | None = None) -> dict[str, Any]:
+    """One entry per series: label, modality, evidence, grid, used or why not; and what stands in the way, if anything.
 
     Raises:
         StudyError: a path does not exist, or --use names no file.
     """
-    study = scan(where, parse_use(use))
-    return {"series": [_row(s) for s in study.series], "problem": _problem(study)}
+    found = scan(where, parse_use(use), study)
+    studies = sorted({s.study for s in found.series if s.study})
+    return {"series": [_row(s) for s in found.series], "studies": studies, "problem": _problem(found)}
 
 
 def _row(series: Series) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def _problem(study: Study) -> dict[str, str] | None:
 
 
 def show_scan(data: dict[str, Any]) -> None:
-    """One line per file, then what to do if something stands in the way."""
+    """One line per series, then what to do if something stands in the way."""
     rows = []
     for s in data["series"]:
         grid = ""

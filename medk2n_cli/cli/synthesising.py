@@ -72,7 +72,7 @@ def synthesise_to_folder(request: Request, out: Path, machine: Machine, overwrit
             result = synthesise(request, session, tell)
         for stage, seconds in result.seconds.items():
             talk.say(f"{stage}: {seconds:.1f} s")
-        inputs = {Path(s.label).name: s.files for s in result.sources.values()}
+        inputs = {s.label if s.is_dicom else Path(s.label).name: tuple(dict.fromkeys(s.files)) for s in result.sources.values()}
         files = write_result(folder, result.synthesis, inputs, _facts(request, session, result))
     if not talk.quiet:
         _show(result.synthesis.report, out)

@@ -24,6 +24,10 @@ class Series:
         unused: why it is not used, in words; None where it is.
         code: stable word for the reason in `unused`.
         notes: sentences a reader of the report should see.
+        frames: of DICOM, the frame of each slice in `files`, slices in order along the grid's k axis; else empty.
+        names: of DICOM, what else the user may call it: series number, description, UID.
+        study: of DICOM, the study's UID.
+        patient: of DICOM, a digest that tells patients apart and names none.
     """
 
     label: str
@@ -34,6 +38,20 @@ class Series:
     unused: str | None = None
     code: str = ""
     notes: tuple[str, ...] = ()
+    frames: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    study: str = ""
+    patient: str = ""
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it came from DICOM files."""
+        return bool(self.study or self.names or self.frames)
+
+    @property
+    def number(self) -> int | None:
+        """The DICOM series number."""
+        return int(self.names[0]) if self.names and self.names[0].isdigit() else None
 
     def refused(self, code: str, reason: str) -> Series:
         """The same series, not used, and why."""
@@ -53,6 +71,7 @@ class Study:
         Raises:
             StudyError: two series claim one modality (the message names both), or nothing can be used.
         """
+        self._check_one()
         found: dict[Modality, Series] = {}
         for series in self.series:
             if series.unused is not None or series.modality is None:
@@ -69,6 +88,38 @@ class Study:
             raise _nothing_error(self)
         return {m: found[m] for m in Modality if m in found}
 
+    def _check_one(self) -> None:
+        """One patient, one study: anything else is a question, not a guess."""
+        used = [s for s in self.series if s.is_dicom and s.unused is None]
+        if len({s.patient for s in used}) > 1:
+            raise StudyError(
+                f"{self.root} holds images of {len({s.patient for s in used})} patients.",
+                next_step="Point --in at one patient's folder, or choose one study with --study UID (medk2n scan lists them).",
+                code="SEVERAL_PATIENTS",
+            )
+        studies = sorted({s.study for s in used})
+        if len(studies) > 1:
+            raise StudyError(
+                f"{self.root} holds {len(studies)} studies: {', '.join(studies)}.",
+                next_step=f"Choose one with --study {studies[0]}.",
+                code="SEVERAL_STUDIES",
+            )
+
+    def of(self, uid: str) -> Study:
+        """The series of one DICOM study alone (``--study``).
+
+        Raises:
+            StudyError: no series belongs to it.
+        """
+        mine = tuple(s for s in self.series if s.study == uid)
+        if not mine:
+            raise StudyError(
+                f"{self.root} holds no study {uid}.",
+                next_step="List what it holds: medk2n scan " + str(self.root),
+                code="STUDY_NOT_FOUND",
+            )
+        return Study(self.root, mine)
+
     def without(self, modalities: Iterable[Modality]) -> Study:
         """The study as if these modalities had not been acquired (``--ignore``)."""
         ignored = frozenset(modalities)
@@ -82,13 +133,13 @@ def _nothing_error(study: Study) -> StudyError:
     refused = [s for s in study.series if s.unused]
     if not study.series:
         return StudyError(
-            f"No NIfTI image found in {study.root}.",
-            next_step="Point --in at a folder of .nii or .nii.gz files, or at the files themselves.",
+            f"No NIfTI or DICOM image found in {study.root}.",
+            next_step="Point --in at a folder of DICOM, .nii or .nii.gz files, or at the files themselves.",
             code="NOTHING_FOUND",
         )
     first = refused[0]
     return StudyError(
-        f"None of the {len(study.series)} files in {study.root} can be used; the first, {first.label}: {first.unused}.",
+        f"None of the {len(study.series)} series in {study.root} can be used; the first, {first.label}: {first.unused}.",
         next_step="See every file and its reason with: medk2n scan " + str(study.root) + ", then name one with --use T1=FILE.",
         code=first.code or "NOTHING_USABLE",
     )

@@ -106,6 +106,11 @@ def from_words(text: str) -> Recognition:
     return Recognition(modality, f"{said} in the name")
 
 
+def says_without_agent(text: str) -> bool:
+    """Whether a description denies a contrast agent: `pre`, `native`, `C-`."""
+    return bool(set(_words(text)) & set(_NEGATIONS))
+
+
 def _words(text: str) -> list[str]:
     """Lower-case words; BIDS entities that tell nothing of the contrast, and the goal of `x to y`, are left out."""
     plain = _WITHOUT_AGENT.sub(" native ", _WITH_AGENT.sub(" gd ", _ENTITY.sub(" ", text)))

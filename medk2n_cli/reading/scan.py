@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,24 +11,31 @@ from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.volumes import Volume
-from medk2n_cli.reading import nifti
+from medk2n_cli.reading import dicom, nifti
+from medk2n_cli.reading.dicom_headers import is_dicom
 
 _NAMED = "named by --use"
 _NEVER = ("TRANSFORMS_DISAGREE", "SYNTHETIC")  # refusals that naming a file does not lift
 
 
-def scan(where: Iterable[Path], use: Mapping[Modality, str] | None = None) -> Study:
-    """Every NIfTI file below the given folders, or the given files themselves.
+def scan(where: Iterable[Path], use: Mapping[Modality, str] | None = None, study: str | None = None) -> Study:
+    """Every NIfTI file and DICOM series below the given folders, or the given files themselves.
 
     Args:
         where: folders (searched through) and files.
-        use: overrules recognition: modality -> file, its label, or a glob that one label matches.
+        use: overrules recognition: modality -> file, its label, or a glob that one label matches;
+            of DICOM also series number, UID, or a glob of the description.
+        study: of several DICOM studies, the UID of the one to take.
 
     Raises:
         StudyError: a path does not exist, or an entry of `use` names no file or several.
     """
     places = list(where)
-    series = [nifti.read_series(file, label) for file, label in _files(places)]
+    files = _files(places)
+    series = [nifti.read_series(file, label) for file, label in files if nifti.is_nifti(file)]
+    series += dicom.read_series((file, label) for file, label in files if not nifti.is_nifti(file))
+    if study is not None:
+        series = list(Study(places[0], tuple(series)).of(study).series)
     for modality, name in (use or {}).items():
         series = _assign(series, modality, name)
     return Study(places[0], tuple(series))
@@ -37,22 +45,26 @@ def load(series: Mapping[Modality, Series]) -> dict[Modality, Volume]:
     """The voxels of the chosen series.
 
     Raises:
-        StudyError: see `nifti.load_volume`.
+        StudyError: see `nifti.load_volume` and `dicom.load_volume`.
     """
-    return {modality: nifti.load_volume(one) for modality, one in series.items()}
+    return {m: dicom.load_volume(one) if one.is_dicom else nifti.load_volume(one) for m, one in series.items()}
 
 
 def _files(places: list[Path]) -> list[tuple[Path, str]]:
     found: dict[Path, str] = {}
     for place in places:
         if place.is_dir():
-            for file in sorted(f for f in place.rglob("*") if nifti.is_nifti(f) and f.is_file()):
+            for file in sorted(f for f in place.rglob("*") if f.is_file() and _is_image(f)):
                 found.setdefault(file.resolve(), _printable(file.relative_to(place).as_posix()))
         elif place.exists():
             found.setdefault(place.resolve(), _printable(place.name))
         else:
             raise StudyError(f"{place} does not exist.", next_step="Check the path given to --in.", code="NOT_FOUND")
     return list(found.items())
+
+
+def _is_image(file: Path) -> bool:
+    return nifti.is_nifti(file) or is_dicom(file)
 
 
 def _printable(name: str) -> str:
@@ -104,4 +116,6 @@ def _named(series: Series, name: str) -> bool:
     if path.exists() and path.resolve() == series.files[0].resolve():
         return True
     label = Path(series.label)
+    if series.is_dicom:
+        return name in (series.label, *series.names) or any(fnmatch.fnmatch(n, name) for n in series.names[1:2])
     return series.label == name or label.name == name or (path.name != "" and label.match(name))

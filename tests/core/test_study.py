@@ -35,6 +35,6 @@ def test_chosen_series_come_in_slot_order() -> None:
 
 
 def test_an_empty_folder_says_what_to_give() -> None:
-    with pytest.raises(StudyError, match="No NIfTI image") as failure:
+    with pytest.raises(StudyError, match="No NIfTI or DICOM image") as failure:
         Study(Path("s"), ()).chosen()
     assert "--in" in failure.value.next_step

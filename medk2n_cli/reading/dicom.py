@@ -1,0 +1,188 @@
+"""DICOM files -> series with a grid and a contrast, or the reason why not; voxels of the chosen ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
+
+from medk2n_cli.core.errors import StudyError
+from medk2n_cli.core.study import Series
+from medk2n_cli.core.volumes import Volume
+from medk2n_cli.reading.dicom_geometry import Unusable, stack
+from medk2n_cli.reading.dicom_group import by_series, volumes, without_copies
+from medk2n_cli.reading.dicom_headers import MR_CLASSES, Slice, read_slices, slices_of
+from medk2n_cli.reading.dicom_recognise import B_WEIGHTED, recognise_slices
+
+FloatArray = NDArray[np.float32]
+_TIME, _FEW_TIMES = "time", 2
+
+
+def read_series(files: Iterable[tuple[Path, str]]) -> list[Series]:
+    """(file, label) pairs -> every volume they hold, used or not, by series number; nothing is raised."""
+    found: list[Slice] = []
+    refused: list[Series] = []
+    for file, label in files:
+        try:
+            found += read_slices(file)
+        except ValueError as failure:
+            refused.append(Series(label, (file,), None).refused("NOT_AN_IMAGE", str(failure)))
+    series = [one for part in by_series(found).values() for one in _volumes(part)]
+    return _labelled(sorted(series, key=lambda s: (s.number or 0, s.label))) + refused
+
+
+def _volumes(part: Sequence[Slice]) -> list[Series]:
+    """One series UID -> its volumes."""
+    first = part[0]
+    if first.text("SOPClassUID") not in MR_CLASSES:
+        return [_series(part, "").refused("NOT_AN_IMAGE", f"not an MR image ({_class_name(first)})")]
+    once, copies = without_copies(part)
+    split = volumes(once)
+    note = (f"{copies} identical copies of slices were left out",) if copies else ()
+    strongest = max((s.number("DiffusionBValue") or 0.0 for s in once), default=0.0)
+    times = sum(f" {_TIME} " in f" {words} " for words, _ in split)
+    found = []
+    for words, slices in split:
+        one = replace(_volume(words, slices), notes=note)
+        b = slices[0].number("DiffusionBValue")
+        if times > _FEW_TIMES:
+            one = one.refused("NOT_A_CONTRAST", f"one of {times} time points of a series")
+        elif b is not None and b < B_WEIGHTED <= strongest:
+            one = one.refused("NOT_A_CONTRAST", f"a diffusion series' images with b {b:g}")
+        found.append(one)
+    turned = {s.code for s in found} == {"TOO_FEW_SLICES"} and len(found) > 1
+    if turned:
+        return [
+            _series(once, "").refused("MIXED_ORIENTATION", f"its {len(once)} slices lie in {len(found)} orientations or sizes")
+        ]
+    return found
+
+
+def _volume(words: str, slices: Sequence[Slice]) -> Series:
+    series = _series(slices, words)
+    said = recognise_slices(slices[len(slices) // 2])
+    series = replace(series, modality=said.modality, evidence=said.evidence)
+    if said.code in ("NOT_A_CONTRAST", "SYNTHETIC"):
+        return series.refused(said.code, said.evidence)
+    try:
+        stacked = stack(slices)
+    except Unusable as problem:
+        return series.refused(problem.code, str(problem))
+    ordered = tuple(s.file for s in stacked.slices), tuple(s.frame for s in stacked.slices)
+    series = replace(series, files=ordered[0], frames=ordered[1], grid=stacked.grid)
+    return series if said.modality is not None else series.refused(said.code, said.evidence)
+
+
+def _series(slices: Sequence[Slice], words: str) -> Series:
+    """What its first slice tells of a series; the label is what a console shows: number and description."""
+    first = slices[0]
+    number, description = first.text("SeriesNumber"), first.text("SeriesDescription") or first.text("ProtocolName")
+    label = " ".join(part for part in (number or "?", _printable(description), words) if part)
+    patient = f"{first.text('PatientID')}\\{first.text('PatientName')}"
+    return Series(
+        label,
+        tuple(dict.fromkeys(s.file for s in slices)),
+        None,
+        names=tuple(n for n in (number, description, first.text("SeriesInstanceUID")) if n),
+        study=first.text("StudyInstanceUID"),
+        patient=hashlib.sha256(patient.encode()).hexdigest()[:8],
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _class_name(one: Slice) -> str:
+    uid = one.text("SOPClassUID")
+    return pydicom.uid.UID(uid).name if uid else one.text("Modality") or "no class named"
+
+
+def _labelled(series: list[Series]) -> list[Series]:
+    """Labels that tell all series apart: a repeated one gets a number."""
+    seen: dict[str, int] = {}
+    told = []
+    for one in series:
+        seen[one.label] = seen.get(one.label, 0) + 1
+        told.append(one if seen[one.label] == 1 else replace(one, label=f"{one.label} ({seen[one.label]})"))
+    return told
+
+
+def load_volume(series: Series) -> Volume:
+    """Voxels of a series, rescaled as its headers say.
+
+    Raises:
+        StudyError: MISSING_PIXELS, UNSUPPORTED_TRANSFER_SYNTAX, TRUNCATED or EMPTY_VOLUME.
+    """
+    assert series.grid is not None
+    array = np.empty(series.grid.shape, np.float32)
+    for file in dict.fromkeys(series.files):
+        wanted = [(k, series.frames[k]) for k, f in enumerate(series.files) if f == file]
+        images = _images(series, file, [frame for _, frame in wanted])
+        for (k, _), image in zip(wanted, images, strict=True):
+            if image.T.shape != array.shape[:2]:
+                raise _refusal(series, "TRUNCATED", f"slice {k + 1} has {image.shape[0]} x {image.shape[1]} pixels")
+            array[:, :, k] = image.T
+    if not np.isfinite(array).all():
+        raise _refusal(series, "NAN_VOXELS", "its rescaled values leave the range of numbers")
+    if array.min() == array.max():
+        raise _refusal(series, "EMPTY_VOLUME", f"every voxel is {array.min():g}")
+    return Volume(array, series.grid)
+
+
+def _images(series: Series, file: Path, frames: Sequence[int]) -> list[FloatArray]:
+    """(rows, columns) of each wanted frame."""
+    try:
+        dataset = pydicom.dcmread(file, force=True)
+    except Exception as failure:  # pydicom raises whatever a broken byte leads it to
+        raise _refusal(series, "TRUNCATED", f"{file.name} cannot be read ({type(failure).__name__})") from failure
+    if "PixelData" not in dataset or not dataset.PixelData:
+        raise _refusal(series, "MISSING_PIXELS", f"{file.name} holds no pixels")
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if syntax is not None and syntax.is_compressed and syntax != RLELossless:
+        return _decoded_by_itk(series, file, dataset, frames)
+    if syntax is None:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    try:
+        stored = np.asarray(dataset.pixel_array)
+    except Exception as failure:  # as above: too few bytes, odd bit depths, a damaged fragment
+        raise _refusal(series, "TRUNCATED", f"the pixels of {file.name} cannot be read: {failure}") from failure
+    stored = stored[None] if stored.ndim == 2 else stored
+    slopes = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)]
+    return [_rescaled(stored[f], *slopes[f if len(slopes) > 1 else 0]) for f in frames]
+
+
+def _rescaled(image: NDArray[np.generic], slope: float | None, intercept: float | None) -> FloatArray:
+    scale = 1.0 if slope is None or slope == 0 else slope
+    return np.asarray(image.astype(np.float32) * np.float32(scale) + np.float32(intercept or 0.0), dtype=np.float32)
+
+
+def _decoded_by_itk(series: Series, file: Path, dataset: Dataset, frames: Sequence[int]) -> list[FloatArray]:
+    """JPEG, JPEG-LS, JPEG 2000: ITK decodes and rescales; frames with scales of their own it would get wrong."""
+    slopes = {(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)}
+    name = dataset.file_meta.TransferSyntaxUID.name
+    if len(slopes) > 1:
+        raise _refusal(series, "UNSUPPORTED_TRANSFER_SYNTAX", f"its frames are compressed ({name}) and scaled one by one")
+    try:
+        image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="GDCMImageIO")
+    except RuntimeError as failure:
+        raise _refusal(series, "UNSUPPORTED_TRANSFER_SYNTAX", f"its pixels are compressed as {name}") from failure
+    array = sitk.GetArrayFromImage(image)
+    return [array[f] for f in frames]
+
+
+def _refusal(series: Series, code: str, reason: str) -> StudyError:
+    name = series.modality.value if series.modality else "it"
+    return StudyError(
+        f"Series {series.label} cannot be used: {reason}.",
+        next_step=f"Export the series again, or leave {name} out with --ignore {name}.",
+        code=code,
+    )

@@ -1,0 +1,163 @@
+"""DICOM files by content -> one record per slice, classic or enhanced. Headers only (PS3.3 C.7.6.2, C.7.6.16, C.8.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+MR_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.4": "classic",
+    "1.2.840.10008.5.1.4.1.1.4.1": "enhanced",
+    "1.2.840.10008.5.1.4.1.1.4.4": "enhanced",  # legacy converted
+}
+_DICOMDIR = "1.2.840.10008.1.3.10"
+_TAGS = (
+    *(
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+        "PatientID",
+        "PatientName",
+    ),
+    *("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "InstanceNumber"),
+    *("ImageType", "SyntheticData", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "GantryDetectorTilt"),
+    *("ScanningSequence", "SequenceVariant", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "FlipAngle"),
+    *("EchoNumbers", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionContrast"),
+    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "InversionRecovery", "EchoPulseSequence", "EchoPlanarPulseSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
+    *("BitsAllocated", "PixelRepresentation", "SpecificCharacterSet"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One image of one file, known from the header.
+
+    Attributes:
+        file: where it is stored.
+        frame: number of the frame within the file, 0 for classic images.
+        header: the file's header, without pixels.
+        position: (3,) centre of the first pixel in LPS mm, or None.
+        rows, columns: (3,) unit vectors along which the column and the row index grow, or None.
+        spacing: mm between rows and between columns, or None.
+    """
+
+    file: Path
+    frame: int
+    header: Dataset
+    groups: tuple[Dataset, ...]
+    position: NDArray[np.float64] | None
+    along_row: NDArray[np.float64] | None
+    along_column: NDArray[np.float64] | None
+    spacing: tuple[float, float] | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.header.get("Rows") or 0), int(self.header.get("Columns") or 0)
+
+    def text(self, name: str) -> str:
+        """An attribute as text, empty where it is missing or empty; several values joined by a backslash."""
+        value = self.value(name)
+        if value is None or isinstance(value, str):
+            return (value or "").strip()
+        return "\\".join(str(v) for v in value) if isinstance(value, Sequence) else str(value)
+
+    def number(self, name: str) -> float | None:
+        """An attribute as a number, None where it is missing, empty or no number; the first of several."""
+        value = self.value(name)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = value[0] if value else None
+        try:
+            return None if value is None or value == "" else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None
+
+    def value(self, name: str) -> object:
+        """An attribute of the frame, or of the file where the frame has none of its own."""
+        for group in self.groups:
+            if name in group:
+                return group[name].value
+        return self.header[name].value if name in self.header else None
+
+
+def is_dicom(file: Path) -> bool:
+    """By content: the prefix DICM after a preamble, or a plausible first element without one."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        return False
+    if start[128:132] == b"DICM":
+        return True
+    group, element = (int.from_bytes(start[n : n + 2], "little") for n in (0, 2))
+    return len(start) == 132 and group in (2, 8) and element in (0, 1, 2, 5, 8, 0x12, 0x16, 0x18)
+
+
+def read_slices(file: Path) -> list[Slice]:
+    """All images of one file; empty for a DICOMDIR.
+
+    Raises:
+        ValueError: it cannot be read as DICOM.
+    """
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        if not len(header):
+            raise ValueError("it holds no attribute")
+        if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DICOMDIR:
+            return []
+        return list(slices_of(file, header))
+    except ValueError:
+        raise
+    except Exception as failure:  # pydicom raises whatever a broken byte leads it to
+        raise ValueError(f"not readable as DICOM ({type(failure).__name__})") from failure
+
+
+def slices_of(file: Path, header: Dataset) -> Iterator[Slice]:
+    """One record per frame of a read file."""
+    shared = list(header.get("SharedFunctionalGroupsSequence") or ())
+    frames = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
+    for number, frame in enumerate(frames):
+        groups = tuple(_flat(frame, *shared))
+        yield _slice(file, number, header, groups)
+
+
+def _flat(*items: Dataset) -> Iterator[Dataset]:
+    """The single items of all functional groups, the frame's own before the shared ones."""
+    for item in items:
+        for element in item:
+            if element.VR == "SQ" and element.value:
+                yield element.value[0]
+
+
+def _slice(file: Path, number: int, header: Dataset, groups: tuple[Dataset, ...]) -> Slice:
+    bare = Slice(file, number, header, groups, None, None, None, None)
+    position, orientation, spacing = (
+        _floats(bare.value(name), count)
+        for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    )
+    if position is None or orientation is None or spacing is None or min(spacing) <= 0:
+        return bare
+    along_row, along_column = orientation[:3], orientation[3:]
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    if min(lengths) < 0.5 or abs(along_row @ along_column) > 0.01:
+        return bare
+    unit = along_row / lengths[0], along_column / lengths[1]
+    return Slice(file, number, header, groups, position, *unit, (float(spacing[0]), float(spacing[1])))
+
+
+def _floats(value: object, count: int) -> NDArray[np.float64] | None:
+    try:
+        found = np.array([float(v) for v in value], np.float64)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return found if found.shape == (count,) and np.isfinite(found).all() else None
