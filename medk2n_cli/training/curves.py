@@ -45,7 +45,8 @@ def _plot(axis: object, points: np.ndarray, name: str) -> None:
         smooth = np.convolve(points[:, 1], kernel, mode="valid")
         axis.plot(points[_SMOOTH - 1 :, 0], smooth, label=name)  # type: ignore[attr-defined]
         low, high = np.percentile(smooth, [0, 98])
-        axis.set_ylim(min(low, axis.get_ylim()[0]) if name.startswith("open") else low * 0.95, max(high * 1.1, 1e-3))  # type: ignore[attr-defined]
+        limits = (0.0, 1.0) if name.startswith("open") else (low * 0.95, max(high * 1.1, 1e-3))
+        axis.set_ylim(*limits)  # type: ignore[attr-defined]
     axis.set_title(name, fontsize=9)  # type: ignore[attr-defined]
     axis.set_xlabel("step", fontsize=8)  # type: ignore[attr-defined]
     axis.tick_params(labelsize=7)  # type: ignore[attr-defined]

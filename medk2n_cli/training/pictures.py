@@ -45,7 +45,7 @@ def draw_cases(network: MedK2N, head: Head, file: Path) -> Path:
         made, expected = _made(network, study, have, target)
         truth = study.acquired[target][1].numpy()
         columns = [(m.value, study.acquired[m][1].numpy(), "gray", 1.3) for m in have]
-        columns += [("", np.zeros_like(truth), "gray", 1.3)] * (3 - len(have))
+        columns += [("", np.ones_like(truth), "gray", 1.0)] * (3 - len(have))  # white: no third input
         columns += [(f"{target.value}, truth", truth, "gray", 1.3), (f"{target.value}, SYNTHETIC", made, "gray", 1.3)]
         columns += [("expected error", expected, "inferno", 0.4), ("true error", np.abs(made - truth), "inferno", 0.4)]
         for axis, (name, image, colours, top) in zip(row, columns, strict=True):
