@@ -13,12 +13,13 @@ from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.training.simulate.anatomy import HeadTensors
-from medk2n_cli.training.simulate.draw import draw_study
+from medk2n_cli.training.simulate.draw import Draw, draw_study
 from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
 
 SLOTS = list(Modality)
-LESION_WEIGHT = 2.0
+LESION_WEIGHT = 6.0  # at 2, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR
+_AT_LESION, _LESION_JITTER_MM = 0.4, 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,11 @@ class SimulatedPool:
             drawn.append(replace(self._samples[i], stranger=self._samples[int(chance.choice(near))].acquired))
         return drawn
 
+    def _at_lesion(self, source: HeadTensors, draw: Draw) -> NDArray[np.float64]:
+        """(3,) about where one of the lesions comes to lie, mm from the brain's centre."""
+        lesion = draw.lesions[self._rng.integers(len(draw.lesions))]
+        return np.asarray(np.linalg.inv(draw.pose.astype(float)) @ (np.array(lesion.centre) - source.brain_centre))
+
     def _render(self) -> tuple[Sample, NDArray[np.float64]]:
         rng = self._rng
         source = self._heads[rng.integers(len(self._heads))]
@@ -102,6 +108,8 @@ class SimulatedPool:
         reach = np.maximum(half + 8 - np.array([self._crop[1], self._crop[0], 0]) / 2, 0)
         reach[2] = half[2] + 8
         centre = rng.uniform(-reach, reach)
+        if draw.lesions and rng.random() < _AT_LESION:
+            centre = self._at_lesion(source, draw) + rng.uniform(-_LESION_JITTER_MM, _LESION_JITTER_MM, 3) * [1, 1, 0.3]
         window = Window((float(centre[0]), float(centre[1]), float(centre[2])), self._crop, 3)
         out = render(source, draw, window, SLOTS)
         weight = 0.05 + 0.95 * out.head[1].float() + (LESION_WEIGHT - 1) * (out.lesion[1] > 0)

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.reading.scan import scan  # noqa: E402
+from medk2n_cli.training.dataset import SimulatedPool  # noqa: E402
 from medk2n_cli.training.simulate.anatomy import HeadTensors  # noqa: E402
 from medk2n_cli.training.simulate.draw import Draw, Fullness, draw_study  # noqa: E402
 from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
@@ -129,3 +130,10 @@ def test_the_real_label_maps_load(label_maps: Path, tmp_path: Path) -> None:
     assert np.array_equal(loaded.classes, again.classes)
     assert loaded.brain_box == again.brain_box
     assert {int(c) for c in np.unique(loaded.classes)} >= {CLASS["cortex"], CLASS["white matter"], CLASS["skin and fat"]}
+
+
+def test_crops_are_drawn_to_lesions(head: Head) -> None:
+    pool = SimulatedPool([head], (48, 48), 60, 5, torch.device("cpu"))
+    pool.refresh(60)
+    marked = [float(s.weight.max()) > 2 for s in pool.draw(200, np.random.default_rng(0))]
+    assert np.mean(marked) > 0.2, "without being drawn to them, seven of a hundred small crops hold a lesion"
