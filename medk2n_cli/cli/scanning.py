@@ -62,6 +62,6 @@ def show_scan(data: dict[str, Any]) -> None:
             (s["label"], s["modality"] if s["used"] else "-", grid, s["evidence"] if s["used"] else f"not used: {s['why_not']}")
         )
     out = console()
-    out.print(table("", ("file", "is", "grid (voxels @ mm)", "because"), rows))
+    out.print(table("", ("series", "is", "grid (voxels @ mm)", "because"), rows))
     if data["problem"]:
         out.print(f"\nproblem: {data['problem']['problem']}\nnext:    {data['problem']['next_step']}", markup=False)
