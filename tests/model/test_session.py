@@ -91,7 +91,7 @@ def test_one_decision_holds_for_the_whole_volume(opened: Session) -> None:
 
 def test_the_size_of_a_batch_changes_nothing(opened: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(opened, given((T1, T2)), (FLAIR,))
-    monkeypatch.setattr(runner, "BATCH_SLICES", 3)
+    monkeypatch.setattr(runner, "BATCH_SLICES", {True: 3, False: 3})
     assert np.allclose(run(opened, given((T1, T2)), (FLAIR,)).synthesised, whole.synthesised, atol=2e-5)
 
 
