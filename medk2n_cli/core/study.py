@@ -53,6 +53,16 @@ class Series:
         """The DICOM series number."""
         return int(self.names[0]) if self.names and self.names[0].isdigit() else None
 
+    def unreadable(self, code: str, reason: str) -> StudyError:
+        """The error to raise when its voxels turn out not to be usable."""
+        name = self.modality.value if self.modality else "it"
+        what, label = ("series", f"Series {self.label}") if self.is_dicom else ("file", self.label)
+        return StudyError(
+            f"{label} cannot be used: {reason}.",
+            next_step=f"Export the {what} again, or leave {name} out with --ignore {name}.",
+            code=code,
+        )
+
     def refused(self, code: str, reason: str) -> Series:
         """The same series, not used, and why."""
         return replace(self, unused=reason, code=code)

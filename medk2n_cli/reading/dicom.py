@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
-from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.dicom_geometry import Unusable, stack
@@ -129,12 +128,12 @@ def load_volume(series: Series) -> Volume:
         images = _images(series, file, [frame for _, frame in wanted])
         for (k, _), image in zip(wanted, images, strict=True):
             if image.T.shape != array.shape[:2]:
-                raise _refusal(series, "TRUNCATED", f"slice {k + 1} has {image.shape[0]} x {image.shape[1]} pixels")
+                raise series.unreadable("TRUNCATED", f"slice {k + 1} has {image.shape[0]} x {image.shape[1]} pixels")
             array[:, :, k] = image.T
     if not np.isfinite(array).all():
-        raise _refusal(series, "NAN_VOXELS", "its rescaled values leave the range of numbers")
+        raise series.unreadable("NAN_VOXELS", "its rescaled values leave the range of numbers")
     if array.min() == array.max():
-        raise _refusal(series, "EMPTY_VOLUME", f"every voxel is {array.min():g}")
+        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {array.min():g}")
     return Volume(array, series.grid)
 
 
@@ -143,9 +142,9 @@ def _images(series: Series, file: Path, frames: Sequence[int]) -> list[FloatArra
     try:
         dataset = pydicom.dcmread(file, force=True)
     except Exception as failure:  # pydicom raises whatever a broken byte leads it to
-        raise _refusal(series, "TRUNCATED", f"{file.name} cannot be read ({type(failure).__name__})") from failure
+        raise series.unreadable("TRUNCATED", f"{file.name} cannot be read ({type(failure).__name__})") from failure
     if "PixelData" not in dataset or not dataset.PixelData:
-        raise _refusal(series, "MISSING_PIXELS", f"{file.name} holds no pixels")
+        raise series.unreadable("MISSING_PIXELS", f"{file.name} holds no pixels")
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if syntax is not None and syntax.is_compressed and syntax != RLELossless:
         return _decoded_by_itk(series, file, dataset, frames)
@@ -154,7 +153,7 @@ def _images(series: Series, file: Path, frames: Sequence[int]) -> list[FloatArra
     try:
         stored = np.asarray(dataset.pixel_array)
     except Exception as failure:  # as above: too few bytes, odd bit depths, a damaged fragment
-        raise _refusal(series, "TRUNCATED", f"the pixels of {file.name} cannot be read: {failure}") from failure
+        raise series.unreadable("TRUNCATED", f"the pixels of {file.name} cannot be read: {failure}") from failure
     stored = stored[None] if stored.ndim == 2 else stored
     slopes = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)]
     return [_rescaled(stored[f], *slopes[f if len(slopes) > 1 else 0]) for f in frames]
@@ -170,19 +169,10 @@ def _decoded_by_itk(series: Series, file: Path, dataset: Dataset, frames: Sequen
     slopes = {(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)}
     name = dataset.file_meta.TransferSyntaxUID.name
     if len(slopes) > 1:
-        raise _refusal(series, "UNSUPPORTED_TRANSFER_SYNTAX", f"its frames are compressed ({name}) and scaled one by one")
+        raise series.unreadable("UNSUPPORTED_TRANSFER_SYNTAX", f"its frames are compressed ({name}) and scaled one by one")
     try:
         image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="GDCMImageIO")
     except RuntimeError as failure:
-        raise _refusal(series, "UNSUPPORTED_TRANSFER_SYNTAX", f"its pixels are compressed as {name}") from failure
+        raise series.unreadable("UNSUPPORTED_TRANSFER_SYNTAX", f"its pixels are compressed as {name}") from failure
     array = sitk.GetArrayFromImage(image)
     return [array[f] for f in frames]
-
-
-def _refusal(series: Series, code: str, reason: str) -> StudyError:
-    name = series.modality.value if series.modality else "it"
-    return StudyError(
-        f"Series {series.label} cannot be used: {reason}.",
-        next_step=f"Export the series again, or leave {name} out with --ignore {name}.",
-        code=code,
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.reading.dicom_headers import Slice
-from medk2n_cli.reading.recognise import Recognition, from_words, says_without_agent
+from medk2n_cli.reading.recognise import NO_AGENT, Recognition, from_words, says_without_agent
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality
 # Values of ImageType (and of FrameType) that make an image none of our contrasts, whatever it is called.
@@ -37,7 +37,7 @@ _OTHER_TYPES = {
     "SCREENSHOT": "a screenshot",
 }
 B_WEIGHTED = 500.0
-_NO_AGENT = ("", "none", "no", "n", "na", "n/a", "0", "false", "without", "ohne")
+_NO_AGENT = (*NO_AGENT, "ohne")
 
 
 def recognise_slices(one: Slice) -> Recognition:

@@ -15,7 +15,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medk2n_cli import itk
-from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
@@ -85,14 +84,14 @@ def load_volume(series: Series) -> Volume:
         image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="NiftiImageIO")
     except RuntimeError as failure:
         code, reason = _why_unreadable(failure)
-        raise _refusal(series, code, reason) from failure
+        raise series.unreadable(code, reason) from failure
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
     array = itk.to_array(image)
     if not np.isfinite(array).all():
-        raise _refusal(series, "NAN_VOXELS", "its values leave the range of 32-bit numbers")
+        raise series.unreadable("NAN_VOXELS", "its values leave the range of 32-bit numbers")
     if array.min() == array.max():
-        raise _refusal(series, "EMPTY_VOLUME", f"every voxel is {array.min():g}")
+        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {array.min():g}")
     return Volume(array, itk.grid_of(image))
 
 
@@ -102,20 +101,20 @@ def _check_body(series: Series, file: Path) -> None:
         with _opened(file) as stream:
             raw = stream.read()
     except (OSError, EOFError, zlib.error) as failure:
-        raise _refusal(series, "TRUNCATED", "it ends too early or is damaged") from failure
+        raise series.unreadable("TRUNCATED", "it ends too early or is damaged") from failure
     try:
         order = _byte_order(raw)
         dim = struct.unpack(order + "8h", raw[40:56])
         datatype, bits = struct.unpack(order + "2h", raw[70:74])
         start, count = int(struct.unpack(order + "f", raw[108:112])[0]), int(np.prod(dim[1 : dim[0] + 1], dtype=np.int64))
     except (struct.error, ValueError, OverflowError) as failure:
-        raise _refusal(series, "NOT_AN_IMAGE", "its header is damaged") from failure
+        raise series.unreadable("NOT_AN_IMAGE", "its header is damaged") from failure
     if len(raw) < start + count * bits // 8:
-        raise _refusal(series, "TRUNCATED", f"it ends after {len(raw)} of {start + count * bits // 8} bytes")
+        raise series.unreadable("TRUNCATED", f"it ends after {len(raw)} of {start + count * bits // 8} bytes")
     if datatype in _FLOATS:
         bad = int((~np.isfinite(np.frombuffer(raw, order + _FLOATS[datatype], count, start))).sum())
         if bad:
-            raise _refusal(series, "NAN_VOXELS", f"{bad} voxels are not finite numbers")
+            raise series.unreadable("NAN_VOXELS", f"{bad} voxels are not finite numbers")
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -125,15 +124,6 @@ def _opened(file: Path) -> BinaryIO:
 
 def _byte_order(header: bytes) -> str:
     return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
-
-
-def _refusal(series: Series, code: str, reason: str) -> StudyError:
-    name = series.modality.value if series.modality else "it"
-    return StudyError(
-        f"{series.label} cannot be used: {reason}.",
-        next_step=f"Export the file again, or leave {name} out with --ignore {name}.",
-        code=code,
-    )
 
 
 def _why_unreadable(failure: BaseException) -> tuple[str, str]:

@@ -54,7 +54,7 @@ _NEGATIONS = (
     "precontrast",
     "noncontrast",
 )
-_NO_AGENT = ("", "none", "no", "n", "na", "n/a", "0", "false", "without")
+NO_AGENT = ("", "none", "no", "n", "na", "n/a", "0", "false", "without")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _with_or_without_agent(spelled: bool, words: list[str]) -> Modality | None:
 
 def _from_sidecar(sidecar: Mapping[str, object]) -> Recognition:
     agent = str(sidecar.get("ContrastBolusIngredient") or sidecar.get("ContrastBolusAgent") or "").strip().lower()
-    injected = agent not in _NO_AGENT
+    injected = agent not in NO_AGENT
     answers = [from_words(str(sidecar.get(key) or "")) for key in ("SeriesDescription", "ProtocolName")]
     for key, answer in zip(("SeriesDescription", "ProtocolName"), answers, strict=True):
         evidence = f"{answer.evidence} ({key} of the sidecar)" + (", with a contrast agent" if injected else "")

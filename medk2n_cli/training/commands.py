@@ -12,6 +12,17 @@ from pathlib import Path
 from medk2n_cli.training.recipe import Recipe
 
 
+def _held_out(asked: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(n for n in asked.hold_out.split(",") if n)
+
+
+def _kept(asked: argparse.Namespace, result: dict[str, object], **details: object) -> dict[str, object]:
+    """`result`; with --out also a file that holds it as `summary`, for `export --metrics`, and the details."""
+    if asked.out:
+        asked.out.write_text(json.dumps({"summary": result, **details}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
 def run_simulate(asked: argparse.Namespace) -> dict[str, object]:
     """Studies, and a contact sheet where asked."""
     from medk2n_cli.training.simulate.heads import load_heads
@@ -33,8 +44,7 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
     from medk2n_cli.training.fit import Sources, fit
     from medk2n_cli.training.prepare import prepare_all
 
-    held = tuple(n for n in asked.hold_out.split(",") if n)
-    studies = prepare_all(asked.data, asked.cache / "studies", held)
+    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked))
     recipe = Recipe(
         size=asked.size,
         minutes=asked.minutes,
@@ -53,7 +63,7 @@ def run_bundle(asked: argparse.Namespace) -> dict[str, object]:
     """All that fit reads, small."""
     from medk2n_cli.training.prepare import bundle, prepare_all
 
-    studies = prepare_all(asked.data, asked.cache / "studies", tuple(n for n in asked.hold_out.split(",") if n))
+    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked))
     return {"bundle": str(bundle(asked.label_maps, asked.cache / "heads", studies, asked.out))}
 
 
@@ -74,10 +84,7 @@ def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
     rivals = Rivals(voxels, {name: predictor(load_any(Path(file))[0]) for name, file in named})
     rows = {s.name: evaluate(session, s, rivals) for s in asked.studies}
     result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
-    if asked.out:
-        every = {name: [r.to_dict() for r in found] for name, found in rows.items()}
-        asked.out.write_text(json.dumps({"summary": result, "rows": every}, indent=1) + "\n", encoding="utf-8")
-    return result
+    return _kept(asked, result, rows={name: [r.to_dict() for r in found] for name, found in rows.items()})
 
 
 def run_gates(asked: argparse.Namespace) -> dict[str, object]:
@@ -95,10 +102,7 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
         alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
         cases += gate_test(network, study, alike[0])
     result: dict[str, object] = {"gate test": summary(cases)}
-    if asked.out:
-        rows = [c.to_dict() for c in cases]
-        asked.out.write_text(json.dumps({"summary": result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    return result
+    return _kept(asked, result, rows=[c.to_dict() for c in cases])
 
 
 def run_origins(asked: argparse.Namespace) -> dict[str, object]:
@@ -111,9 +115,7 @@ def run_origins(asked: argparse.Namespace) -> dict[str, object]:
     network, progress = load_any(asked.checkpoint)
     studies = [PackedStudy.load(f) for f in prepare_all(asked.data, asked.cache / "studies", ())]
     result: dict[str, object] = {asked.name: {"steps": progress.step, **origins(network, studies)}}
-    if asked.out:
-        asked.out.write_text(json.dumps({"summary": result}, indent=1) + "\n", encoding="utf-8")
-    return result
+    return _kept(asked, result)
 
 
 def run_lesions(asked: argparse.Namespace) -> dict[str, object]:
@@ -132,13 +134,10 @@ def run_lesions(asked: argparse.Namespace) -> dict[str, object]:
         healthy = lesions.simulated_cases(heads, "healthy", asked.count)
         invented = [lesions.invented_ml(network, h, (Modality.T1, Modality.T2), Modality.FLAIR) for h in healthy]
     measured = [lesions.measure(network, case) for case in cases]
-    rows, dice = [r for found, _ in measured for r in found], [d for case, (_, found) in zip(cases, measured, strict=True)
-                                                                for d in found if case.kind == "MS lesion"]  # fmt: skip
+    rows = [r for found, _ in measured for r in found]
+    dice = [d for case, (_, found) in zip(cases, measured, strict=True) if case.kind == "MS lesion" for d in found]
     result: dict[str, object] = {"lesions": lesions.summary(rows, dice, invented)}
-    if asked.out:
-        told = {"summary": result, "rows": [r.to_dict() for r in rows], "dice": dice}
-        asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return result
+    return _kept(asked, result, rows=[r.to_dict() for r in rows], dice=dice)
 
 
 def run_export(asked: argparse.Namespace) -> dict[str, object]:

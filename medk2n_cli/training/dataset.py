@@ -80,7 +80,10 @@ class SimulatedPool:
         for _ in range(count):
             sample, place = self._render()
             number = self._next % self._size
-            self._samples[number:] = [sample, *self._samples[number + 1 :]]
+            if number == len(self._samples):
+                self._samples.append(sample)
+            else:
+                self._samples[number] = sample
             self._places[number] = place
             self._next += 1
 

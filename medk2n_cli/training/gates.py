@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import SLOTS, PackedStudy
-from medk2n_cli.training.metrics import PEAK_PERCENTILE
+from medk2n_cli.training.metrics import peak_of, rounded
 from medk2n_cli.training.network import MedK2N
 from medk2n_cli.training.twins import MMSynthesis
 
@@ -46,7 +46,7 @@ class GateCase:
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return rounded(asdict(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +75,23 @@ def gate_test(network: AnyNetwork, study: PackedStudy, stranger: PackedStudy) ->
     volume, other = PackedSlices.of(study), PackedSlices.of(stranger)
     chance = torch.Generator().manual_seed(3)
     cases = []
-    for have, target in _questions(len(study.slots)):
+    for have, target in questions(len(study.slots), 2):
         for aux in range(len(have)):
             if aux == _key(network, study, have, target):
                 continue
+            without = _without(network, volume, have, target, aux)
             for kind in KINDS:
                 images = volume.images[:, list(have)].clone()
                 spoiled = _spoiled(kind, images[:, aux], study.slots[have[aux]], other, chance)
                 if spoiled is not None:
                     images[:, aux] = spoiled
-                    cases.append(_case(network, volume, images, have, target, aux, kind))
+                    cases.append(_case(network, volume, images, (have, target, aux, kind), without))
     return cases
 
 
-def _questions(count: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    for k in range(2, count):
+def questions(count: int, fewest: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Every proper subset of `fewest` or more of `count` contrasts, with each contrast that it lacks."""
+    for k in range(fewest, count):
         for have in combinations(range(count), k):
             yield from ((have, target) for target in range(count) if target not in have)
 
@@ -120,17 +122,24 @@ def _framed(images: Tensor, like: Tensor) -> Tensor:
     return F.pad(images[rows], (wide // 2, wide - wide // 2, high // 2, high - high // 2))
 
 
+def _without(network: AnyNetwork, volume: PackedSlices, have: Sequence[int], target: int, aux: int) -> Tensor:
+    """(S, H, W) the target from the other inputs; the same however `aux` is spoiled."""
+    rest = [h for n, h in enumerate(have) if n != aux]
+    slots, want = torch.tensor([volume.study.slots[h] for h in rest]), torch.tensor([volume.study.slots[target]])
+    return synthesise(network, volume.images[:, rest], slots, want).image
+
+
 def _case(
-    network: AnyNetwork, volume: PackedSlices, images: Tensor, have: Sequence[int], target: int, aux: int, kind: str
+    network: AnyNetwork, volume: PackedSlices, images: Tensor, asked: tuple[Sequence[int], int, int, str], without: Tensor
 ) -> GateCase:
+    """asked: inputs, target, auxiliary and kind."""
+    have, target, aux, kind = asked
     slots = [volume.study.slots[h] for h in have]
     want = torch.tensor([volume.study.slots[target]])
     truth, head = volume.images[:, target, 1], volume.head
-    rest = [n for n in range(len(have)) if n != aux]
-    without = synthesise(network, images[:, rest], torch.tensor([slots[n] for n in rest]), want)
     decided = synthesise(network, images, torch.tensor(slots), want)
     let_in = synthesise(network, images, torch.tensor(slots), want, aux)
-    shut, opened = (float(((made.image - truth).abs() * head).sum() / head.sum()) for made in (without, let_in))
+    shut, opened = (float(((made - truth).abs() * head).sum() / head.sum()) for made in (without, let_in.image))
     return GateCase(
         volume.study.name,
         tuple(SLOTS[s].value for s in slots),
@@ -138,14 +147,14 @@ def _case(
         SLOTS[volume.study.slots[target]].value,
         kind,
         bool(decided.gates[aux]),
-        _psnr(without.image, truth, head) - _psnr(decided.image, truth, head),
+        _psnr(without, truth, head) - _psnr(decided.image, truth, head),
         float(decided.gains[aux]),
         (shut - opened) / (shut + 1e-3),
     )
 
 
 def _psnr(made: Tensor, truth: Tensor, head: Tensor) -> float:
-    peak = float(np.percentile(truth[head > 0].numpy(), PEAK_PERCENTILE))
+    peak = peak_of(truth.numpy(), head.numpy() > 0)
     mse = float((((made - truth) ** 2) * head).sum() / head.sum())
     return float(10 * np.log10(peak**2 / mse))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ class Scores:
     def to_dict(self) -> dict[str, float]:
         """Rounded, for tables and cards."""
         return {k: round(float(v), 4) for k, v in vars(self).items()}
+
+
+def rounded(values: Mapping[str, object]) -> dict[str, object]:
+    """Plain JSON of one row: numbers to four places, the rest as it is."""
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
 
 
 def peak_of(truth: FloatArray, head: NDArray[np.bool_]) -> float:

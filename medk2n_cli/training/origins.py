@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import PackedStudy
-from medk2n_cli.training.gates import PackedSlices, synthesise
+from medk2n_cli.training.gates import PackedSlices, questions, synthesise
 
 
 def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
@@ -19,11 +18,10 @@ def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
     volume = PackedSlices.of(study)
     found: dict[tuple[int, ...], list[tuple[float, float]]] = {}
     count = len(study.slots)
-    for have in (h for k in range(1, count) for h in combinations(range(count), k)):
-        for target in (t for t in range(count) if t not in have):
-            slots, want = torch.tensor([study.slots[h] for h in have]), torch.tensor([study.slots[target]])
-            made = synthesise(network, volume.images[:, list(have)], slots, want).image
-            found.setdefault(have, []).append(_scores(made, volume.images[:, target, 1], volume.head > 0))
+    for have, target in questions(count, 1):
+        slots, want = torch.tensor([study.slots[h] for h in have]), torch.tensor([study.slots[target]])
+        made = synthesise(network, volume.images[:, list(have)], slots, want).image
+        found.setdefault(have, []).append(_scores(made, volume.images[:, target, 1], volume.head > 0))
     subsets = {have: np.mean(scores, axis=0) for have, scores in found.items()}
     mean = np.mean(list(subsets.values()), axis=0)
     by_count = {str(k): round(float(np.mean([s[0] for h, s in subsets.items() if len(h) == k])), 3) for k in range(1, count)}
