@@ -13,7 +13,7 @@ from medk2n_cli.aligning.choose import output_grid
 from medk2n_cli.aligning.resample import resample
 from medk2n_cli.core.fusion import ModelStamp, Synthesis
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.study import Series
+from medk2n_cli.core.study import Series, Study
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.plan import plan
 from medk2n_cli.model.session import Session, open_session, run
@@ -39,6 +39,7 @@ class Request:
         ignore: acquired modalities to treat as absent.
         alignment: output grid and whether to register.
         study: UID of the one DICOM study to take, or None where there is one.
+        dicom_only: refuse a study of which a source is no DICOM series, since the result is to be one.
     """
 
     where: tuple[Path, ...]
@@ -47,13 +48,15 @@ class Request:
     ignore: frozenset[Modality] = frozenset()
     alignment: Alignment = field(default_factory=Alignment)
     study: str | None = None
+    dicom_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A synthesis, the acquired series it was made from, and how long each stage took, s."""
+    """A synthesis, the study and its series that it was made from, and how long each stage took, s."""
 
     synthesis: Synthesis
+    study: Study
     sources: Mapping[Modality, Series]
     seconds: Mapping[str, float]
 
@@ -80,6 +83,8 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         study = scan(request.where, request.use, request.study).without(request.ignore)
         sources = study.chosen()
         want = plan(card, sources, request.want)
+        if request.dicom_only:
+            study.require_dicom()
     with clock.stage("load"):
         volumes = load({m: s for m, s in sources.items() if m in card.modalities})
     with clock.stage("align"):
@@ -94,7 +99,7 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         made = {m: resample(v, grid) for m, v in unpack_volumes(answer).items()}
         stamp = ModelStamp(card.name, card.version, card.sha256)
         report = fusion_report(answer, card.modalities, stamp, sources)
-    return Result(Synthesis(made, report), {m: sources[m] for m in packed.input.have}, clock.seconds)
+    return Result(Synthesis(made, report), study, {m: sources[m] for m in packed.input.have}, clock.seconds)
 
 
 def synthesize(

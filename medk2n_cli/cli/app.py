@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,10 @@ def synthesize(
     weights: Annotated[str | None, _WEIGHTS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")] = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="dicom, nifti or both; auto writes DICOM where the study is DICOM, else NIfTI.")
+    ] = "auto",
+    deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient: new study UID, no names, dates or numbers.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
@@ -65,11 +70,13 @@ def synthesize(
 ) -> None:
     """Synthesise modalities that a study lacks, from those it has."""
     from medk2n_cli.cli.asking import Places, parse_request
-    from medk2n_cli.cli.synthesising import Machine, Talk, synthesise_to_folder
+    from medk2n_cli.cli.synthesising import Machine, Output, Talk, synthesise_to_folder
 
+    output = Output(out, overwrite, form.lower(), deid)
     request = parse_request(Places(tuple(study), one_study), want, use or [], ignore, (grid, register))
+    request = replace(request, dicom_only=output.dicom_only)
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
-    data = synthesise_to_folder(request, out, Machine(weights, device, threads), overwrite, talk)
+    data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
     if as_json:
         _print_json(data)
 
@@ -89,6 +96,21 @@ def scan(
         _print_json(data)
     else:
         show_scan(data)
+
+
+@app.command(epilog="Example: medk2n verify result/")
+def verify(
+    result: Annotated[Path, typer.Argument(help="A folder that synthesize wrote.")],
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Read a result again: files complete and unchanged, NIfTI and DICOM alike, every image marked synthetic."""
+    from medk2n_cli.cli.verifying import show_verified, verify_result
+
+    data = verify_result(result, quiet=as_json)
+    if as_json:
+        _print_json(data)
+    else:
+        show_verified(data)
 
 
 @app.command("inspect-weights", epilog="Example: medk2n inspect-weights medk2n-small")

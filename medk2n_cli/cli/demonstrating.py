@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medk2n_cli.cli.synthesising import Machine, Talk, synthesise_to_folder
+from medk2n_cli.cli.synthesising import Machine, Output, Talk, synthesise_to_folder
 from medk2n_cli.cli.tables import console
 from medk2n_cli.core.errors import OutputError
 from medk2n_cli.pipeline import Request
@@ -32,7 +32,7 @@ def run_demo(out: Path, overwrite: bool, talk: Talk) -> dict[str, Any]:
             (study / name).write_bytes((files("medk2n_cli") / "_demo" / name).read_bytes())
     except OSError as failure:
         raise unwritable(out, failure) from failure
-    data = synthesise_to_folder(Request((study,)), out / "result", Machine(), overwrite, talk)
+    data = synthesise_to_folder(Request((study,)), Output(out / "result", overwrite), Machine(), talk)
     if not talk.quiet:
         console().print(f"the simulated study is in {study}; look at both folders with any NIfTI viewer", markup=False)
     return {"study": str(study), **data}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,14 +15,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from medk2n_cli import __version__
 from medk2n_cli.cli.tables import console, table
+from medk2n_cli.core.errors import RequestError
 from medk2n_cli.core.fusion import FusionReport
+from medk2n_cli.core.study import Series
 from medk2n_cli.model.session import Session
 from medk2n_cli.pipeline import STAGES, Request, Result, open_weights, synthesise
 from medk2n_cli.pipeline import Progress as Tell
+from medk2n_cli.writing.acquired import Acquired, Formats
 from medk2n_cli.writing.folder import MANIFEST, open_folder
 from medk2n_cli.writing.result import write_result
 
-_LIBRARIES = ("numpy", "SimpleITK", "onnxruntime-gpu", "onnxruntime")
+_FORMATS = ("auto", "dicom", "nifti", "both")
+_LIBRARIES = ("numpy", "SimpleITK", "pydicom", "highdicom", "onnxruntime-gpu", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,38 @@ class Talk:
             console(stderr=True).print(line, markup=False)
 
 
-def synthesise_to_folder(request: Request, out: Path, machine: Machine, overwrite: bool, talk: Talk) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Output:
+    """Where the result goes, and as what: auto, nifti, dicom or both; auto is DICOM where every source is."""
+
+    folder: Path
+    overwrite: bool = False
+    form: str = "auto"
+    deidentify: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form not in _FORMATS:
+            raise RequestError(f"--format {self.form} is unknown.", next_step=f"Use one of: {', '.join(_FORMATS)}.", code="BAD_FORMAT")
+
+    @property
+    def dicom_only(self) -> bool:
+        """Whether only a DICOM study will do."""
+        return self.form in ("dicom", "both")
+
+    def formats(self, sources: Iterable[Series]) -> Formats:
+        """What to write for these sources."""
+        dicom = self.form in ("dicom", "both") or (self.form == "auto" and all(s.study for s in sources))
+        return Formats(nifti=self.form in ("nifti", "both") or not dicom, dicom=dicom, deidentify=self.deidentify)
+
+
+def synthesise_to_folder(request: Request, output: Output, machine: Machine, talk: Talk) -> dict[str, Any]:
     """Open the folder, load the weights, run, write; what `--json` prints comes back.
 
     Raises:
         Medk2nError: any of its kinds; the output folder is then as it was.
     """
-    with open_folder(out, overwrite) as folder:
+    out = output.folder
+    with open_folder(out, output.overwrite) as folder:
         session = open_weights(machine.weights, machine.device, machine.threads)
         if not talk.quiet:
             console(stderr=True).print(f"device: {session.device.name} ({session.device.why})", markup=False)
@@ -72,13 +101,15 @@ def synthesise_to_folder(request: Request, out: Path, machine: Machine, overwrit
             result = synthesise(request, session, tell)
         for stage, seconds in result.seconds.items():
             talk.say(f"{stage}: {seconds:.1f} s")
-        inputs = {s.label if s.is_dicom else Path(s.label).name: tuple(dict.fromkeys(s.files)) for s in result.sources.values()}
-        files = write_result(folder, result.synthesis, inputs, _facts(request, session, result))
+        formats = output.formats(result.sources.values())
+        acquired = Acquired(result.study, result.sources)
+        files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
     if not talk.quiet:
-        _show(result.synthesis.report, out)
+        _show(result.synthesis.report)
+        console().print(f"written to {out}: {_written(formats)}, report.json, fusion_weights.csv", markup=False)
     return {
         "out": str(out),
-        "files": [f.name for f in files],
+        "files": [f.relative_to(out).as_posix() for f in files],
         "manifest": MANIFEST,
         "seconds": dict(result.seconds),
         "report": result.synthesis.report.to_dict(),
@@ -128,7 +159,11 @@ def _peak_memory_mb() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
-def _show(report: FusionReport, out: Path) -> None:
+def _written(formats: Formats) -> str:
+    return ", ".join(["synth_*.nii.gz"] * formats.nifti + ["dicom/synth_*"] * formats.dicom)
+
+
+def _show(report: FusionReport) -> None:
     """Per target: what each input gave, which gate closed, quality; then warnings, then where to look."""
     rows = []
     for target in report.targets:
@@ -153,4 +188,3 @@ def _show(report: FusionReport, out: Path) -> None:
     for target in report.targets:
         for warning in target.warnings:
             screen.print(f"warning: {target.modality.value}: {warning}", markup=False)
-    screen.print(f"written to {out}: synth_*.nii.gz, report.json, fusion_weights.csv", markup=False)

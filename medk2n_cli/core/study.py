@@ -130,6 +130,20 @@ class Study:
             )
         return Study(self.root, mine)
 
+    def require_dicom(self) -> None:
+        """Check that what is used came from DICOM, so that a DICOM series can be derived from it.
+
+        Raises:
+            StudyError: NO_DICOM_INPUT, naming the first series that did not.
+        """
+        for modality, one in self.chosen().items():
+            if not one.study:
+                raise StudyError(
+                    f"{modality.value} ({one.label}) is no DICOM series of a study, so no DICOM series can be derived from it.",
+                    next_step=f"Write NIfTI with --format nifti, or leave it out with --ignore {modality.value}.",
+                    code="NO_DICOM_INPUT",
+                )
+
     def without(self, modalities: Iterable[Modality]) -> Study:
         """The study as if these modalities had not been acquired (``--ignore``)."""
         ignored = frozenset(modalities)

@@ -23,6 +23,7 @@ from medk2n_cli.reading.recognise import recognise
 SUFFIXES = (".nii.gz", ".nii")
 NO_ORIENTATION = "its header says nothing of orientation, so left and right are a guess"
 _FLOATS = {16: "f4", 64: "f8"}  # NIfTI-1 datatype codes
+_MARK = b"synthetic by medk2n"
 _TOLERANCE_MM = 1.0  # how far apart the two transforms of a header may put a corner
 
 
@@ -65,11 +66,20 @@ def read_series(file: Path, label: str) -> Series:
         return series.refused("NO_ORIENTATION", NO_ORIENTATION)
     if (problem := _transforms_disagree(header, size)) is not None:
         return series.refused("TRANSFORMS_DISAGREE", problem)
-    if b"synthetic by medk2n" in header[148:228]:
+    if _MARK in header[148:228].lower():
         return series.refused("SYNTHETIC", "a synthetic image, by its header")
     if answer.modality is None:
         return series.refused(answer.code, answer.evidence)
     return series
+
+
+def says_synthetic(file: Path) -> bool:
+    """Whether the header's description field carries our mark.
+
+    Raises:
+        OSError, EOFError, ValueError: it cannot be read.
+    """
+    return _MARK in _header(file)[148:228].lower()
 
 
 def load_volume(series: Series) -> Volume:

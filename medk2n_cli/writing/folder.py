@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medk2n_cli.core.errors import OutputError
@@ -33,15 +33,14 @@ class OutputFolder:
             OutputError: the files cannot be moved.
         """
         with _explained(self.path):
-            ours, new = _listed(self.path), {f.name for f in self.staging.iterdir()}
-            present = {f.name for f in self.path.iterdir()}
-            _refuse_foreign(self.path, (new & present) - ours - ({MANIFEST} if _is_ours(self.path) else set()))
-            stale = ours - new
+            ours, new = _listed(self.path), {f.relative_to(self.staging).as_posix() for f in _files(self.staging)}
+            present = {name for name in new if (self.path / name).exists()}
+            _refuse_foreign(self.path, present - ours - ({MANIFEST} if _is_ours(self.path) else set()))
             (self.path / MANIFEST).unlink(missing_ok=True)
-            for file in sorted(self.staging.iterdir(), key=lambda f: f.name == MANIFEST):
-                os.replace(file, self.path / file.name)
-            for name in stale:
-                (self.path / name).unlink(missing_ok=True)
+            for name in sorted(new, key=lambda n: n == MANIFEST):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.staging / name, self.path / name)
+            _remove(self.path, ours - new)
 
 
 @contextmanager
@@ -92,11 +91,26 @@ def unwritable(path: Path, failure: OSError) -> OutputError:
 
 
 def _listed(path: Path) -> set[str]:
-    """Names that the manifest of an earlier result of ours lists."""
+    """Files below `path` that the manifest of an earlier result of ours lists."""
     try:
-        return {Path(str(f["file"])).name for f in _manifest(path)["outputs"]} if _is_ours(path) else set()
+        names = {PurePosixPath(str(f["file"])) for f in _manifest(path)["outputs"]} if _is_ours(path) else set()
     except (KeyError, TypeError):
         return set()
+    return {n.as_posix() for n in names if not n.is_absolute() and ".." not in n.parts}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [f for f in folder.rglob("*") if f.is_file()]
+
+
+def _remove(path: Path, names: set[str]) -> None:
+    """Files of an earlier result, and the folders that are empty without them."""
+    for name in names:
+        (path / name).unlink(missing_ok=True)
+    folders = {p for name in names for p in PurePosixPath(name).parents} - {PurePosixPath(".")}
+    for folder in sorted(folders, key=lambda f: -len(f.parts)):
+        if (path / folder).is_dir() and not any((path / folder).iterdir()):
+            (path / folder).rmdir()
 
 
 def _is_ours(path: Path) -> bool:

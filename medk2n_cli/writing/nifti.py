@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from medk2n_cli import itk
 from medk2n_cli.core.errors import OutputError
@@ -22,7 +23,7 @@ def write_volume(folder: Path, modality: Modality, volume: Volume) -> Path:
         OutputError: it cannot be written, or reads back differently (a full disk does that to a gzip file).
     """
     file = folder / f"synth_{modality.value}.nii.gz"
-    voxels = np.clip(np.rint(volume.array), 0, np.iinfo(np.int16).max).astype(np.int16)
+    voxels = stored(volume)
     image = itk.to_image(voxels, volume.grid)
     image.SetMetaData("ITK_FileNotes", f"{MARK}: {modality.value}")
     try:
@@ -34,6 +35,11 @@ def write_volume(folder: Path, modality: Modality, volume: Volume) -> Path:
     if not intact:
         raise _lost(file, "it reads back differently")
     return file
+
+
+def stored(volume: Volume) -> NDArray[np.int16]:
+    """(I, J, K) the numbers that are written: whole, from 0 to 32767, the same in NIfTI and DICOM."""
+    return np.clip(np.rint(volume.array), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
 def _lost(file: Path, why: str) -> OutputError:

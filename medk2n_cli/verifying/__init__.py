@@ -1,0 +1,1 @@
+"""A written result is read again, as somebody else would read it."""

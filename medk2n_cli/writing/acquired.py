@@ -1,0 +1,26 @@
+"""What a result is written from, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.study import Series, Study
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What is written: NIfTI, DICOM or both; DICOM with or without the patient."""
+
+    nifti: bool = True
+    dicom: bool = False
+    deidentify: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Acquired:
+    """The study a result comes from, and the series of it that were used."""
+
+    study: Study
+    sources: Mapping[Modality, Series]
