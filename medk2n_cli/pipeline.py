@@ -20,6 +20,8 @@ from medk2n_cli.model.session import Session, open_session, run
 from medk2n_cli.model.store import find
 from medk2n_cli.packing.pack import pack
 from medk2n_cli.packing.unpack import Answer, fusion_report, unpack_volumes
+from medk2n_cli.reading.archive import unpacked
+from medk2n_cli.reading.rules import Rules
 from medk2n_cli.reading.scan import load, scan
 
 __all__ = ["STAGES", "Alignment", "Progress", "Request", "Result", "open_weights", "synthesise", "synthesize"]
@@ -39,6 +41,8 @@ class Request:
         ignore: acquired modalities to treat as absent.
         alignment: output grid and whether to register.
         study: UID of the one DICOM study to take, or None where there is one.
+        rules: what the site calls its series.
+        shown: name of the first place in messages, where it was unpacked from an archive.
         dicom_only: refuse a study of which a source is no DICOM series, since the result is to be one.
     """
 
@@ -48,6 +52,8 @@ class Request:
     ignore: frozenset[Modality] = frozenset()
     alignment: Alignment = field(default_factory=Alignment)
     study: str | None = None
+    rules: Rules = field(default_factory=Rules)
+    shown: Path | None = None
     dicom_only: bool = False
 
 
@@ -80,7 +86,7 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
     clock = _Clock(progress or (lambda stage, share: None))
     card = session.weights.card
     with clock.stage("scan"):
-        study = scan(request.where, request.use, request.study).without(request.ignore)
+        study = scan(request.where, request.use, request.study, request.rules, request.shown).without(request.ignore)
         sources = study.chosen()
         want = plan(card, sources, request.want)
         if request.dicom_only:
@@ -108,7 +114,7 @@ def synthesize(
     """The main job in one call, nothing written: volumes by modality, and the fusion report.
 
     Args:
-        study: a folder of DICOM or NIfTI files, or one file.
+        study: a folder of DICOM or NIfTI files, one file, or a zip archive.
         want: e.g. "FLAIR" or ["T2", "FLAIR"]; None asks for whatever is missing.
         weights: name or path; None takes the embedded ones.
         device: auto, cpu, cuda or cuda:N.
@@ -118,7 +124,9 @@ def synthesize(
     """
     names = want.split(",") if isinstance(want, str) else want
     targets = tuple(Modality.parse(n) for n in names) if names else None
-    return synthesise(Request((Path(study),), targets), open_weights(weights, device)).synthesis
+    session = open_weights(weights, device)
+    with unpacked((Path(study),)) as where:
+        return synthesise(Request(where, targets, shown=Path(study)), session).synthesis
 
 
 class _Clock:

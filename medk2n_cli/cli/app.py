@@ -29,6 +29,7 @@ _JSON = typer.Option("--json", help="Print one JSON object on stdout, also when 
 _WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx file. Default: the embedded ones.")
 _USE = typer.Option("--use", help="T1=FILE, or T1=SERIES NUMBER: this is the T1, whatever it is called. May be repeated.")
 _STUDY = typer.Option("--study", help="UID of the study to take, where the folder holds several DICOM studies.")
+_RULES = typer.Option("--rules", help="JSON file of patterns on DICOM tags that say what this site calls its series.")
 
 
 def _version(asked: bool) -> None:
@@ -46,13 +47,16 @@ def _options(
 
 @app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")
 def synthesize(
-    study: Annotated[list[Path], typer.Option("--in", help="A folder of DICOM or NIfTI files, or a file; may be repeated.")],
+    study: Annotated[
+        list[Path], typer.Option("--in", help="A folder of DICOM or NIfTI files, a file, or a zip of them; may be repeated.")
+    ],
     want: Annotated[
         str, typer.Option(help="Modalities to make, e.g. T2,FLAIR; 'missing' asks for all the study lacks.")
     ] = "missing",
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("medk2n-out"),
     use: Annotated[list[str] | None, _USE] = None,
     one_study: Annotated[str | None, _STUDY] = None,
+    rules: Annotated[Path | None, _RULES] = None,
     ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
     grid: Annotated[str, typer.Option(help="Output grid: auto, iso (1 mm), or that of an acquired modality, e.g. T1.")] = "auto",
     register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
@@ -62,7 +66,9 @@ def synthesize(
     form: Annotated[
         str, typer.Option("--format", help="dicom, nifti or both; auto writes DICOM where the study is DICOM, else NIfTI.")
     ] = "auto",
-    deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient: new study UID, no names, dates or numbers.")] = False,
+    deid: Annotated[
+        bool, typer.Option("--deid", help="Leave out the patient: new study UID, no names, dates or numbers.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
@@ -73,7 +79,7 @@ def synthesize(
     from medk2n_cli.cli.synthesising import Machine, Output, Talk, synthesise_to_folder
 
     output = Output(out, overwrite, form.lower(), deid)
-    request = parse_request(Places(tuple(study), one_study), want, use or [], ignore, (grid, register))
+    request = parse_request(Places(tuple(study), one_study, rules), want, use or [], ignore, (grid, register))
     request = replace(request, dicom_only=output.dicom_only)
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
@@ -83,15 +89,17 @@ def synthesize(
 
 @app.command(epilog="Example: medk2n scan study/")
 def scan(
-    study: Annotated[list[Path], typer.Argument(help="A folder of DICOM or NIfTI files, or files.")],
+    study: Annotated[list[Path], typer.Argument(help="Folders of DICOM or NIfTI files, files, or zips of them.")],
     use: Annotated[list[str] | None, _USE] = None,
     one_study: Annotated[str | None, _STUDY] = None,
+    rules: Annotated[Path | None, _RULES] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Say what every series of a study is taken for, and why. Nothing is computed or written."""
+    from medk2n_cli.cli.asking import Places
     from medk2n_cli.cli.scanning import scan_report, show_scan
 
-    data = scan_report(study, use or [], one_study)
+    data = scan_report(Places(tuple(study), one_study, rules), use or [])
     if as_json:
         _print_json(data)
     else:
@@ -111,6 +119,23 @@ def verify(
         _print_json(data)
     else:
         show_verified(data)
+
+
+@app.command(epilog="Example: medk2n send result/ --to ORTHANC@pacs:104")
+def send(
+    result: Annotated[Path, typer.Argument(help="A folder that synthesize wrote, with DICOM in it.")],
+    to: Annotated[str, typer.Option(help="The PACS: AET@host:port.")],
+    calling: Annotated[str, typer.Option("--from", help="Our own AE title.")] = "MEDK2N",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Send the DICOM objects of a result to a PACS, after verifying it. The only command that opens a connection."""
+    from medk2n_cli.cli.sending import send_result, show_sent
+
+    data = send_result(result, to, calling, quiet=as_json)
+    if as_json:
+        _print_json(data)
+    else:
+        show_sent(data)
 
 
 @app.command("inspect-weights", epilog="Example: medk2n inspect-weights medk2n-small")

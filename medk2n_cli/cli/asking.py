@@ -9,14 +9,24 @@ from pathlib import Path
 from medk2n_cli.core.errors import RequestError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.pipeline import Alignment, Request
+from medk2n_cli.reading.rules import Rules, read_rules
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look: folders or files, and the UID of one study among several."""
+    """Where to look: folders, files or zip archives, the UID of one study among several, and a file of rules."""
 
     where: tuple[Path, ...]
     study: str | None = None
+    rules: Path | None = None
+
+    def read_rules(self) -> Rules:
+        """The site's rules, if any.
+
+        Raises:
+            RequestError: BAD_RULES.
+        """
+        return read_rules(self.rules) if self.rules else Rules()
 
 
 def parse_request(places: Places, want: str, use: Sequence[str], ignore: str, placing: tuple[str, bool]) -> Request:
@@ -35,6 +45,8 @@ def parse_request(places: Places, want: str, use: Sequence[str], ignore: str, pl
         ignore=frozenset(modalities(ignore)) if ignore else frozenset(),
         alignment=Alignment(grid, register),
         study=places.study,
+        rules=places.read_rules(),
+        shown=places.where[0],
     )
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from medk2n_cli.cli.asking import parse_use
+from medk2n_cli.cli.asking import Places, parse_use
 from medk2n_cli.cli.tables import console, table
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.study import Series, Study
+from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.reading.scan import scan
 
 
-def scan_report(where: Sequence[Path], use: Sequence[str], study: str | None = None) -> dict[str, Any]:
+def scan_report(places: Places, use: Sequence[str]) -> dict[str, Any]:
     """One entry per series: label, modality, evidence, grid, used or why not; and what stands in the way, if anything.
 
     Raises:
         StudyError: a path does not exist, or --use names no file.
     """
-    found = scan(where, parse_use(use), study)
+    with unpacked(places.where) as where:
+        found = scan(where, parse_use(use), places.study, places.read_rules(), places.where[0])
     studies = sorted({s.study for s in found.series if s.study})
     return {"series": [_row(s) for s in found.series], "studies": studies, "problem": _problem(found)}
 

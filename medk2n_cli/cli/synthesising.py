@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medk2n_cli.core.study import Series
 from medk2n_cli.model.session import Session
 from medk2n_cli.pipeline import STAGES, Request, Result, open_weights, synthesise
 from medk2n_cli.pipeline import Progress as Tell
+from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.writing.acquired import Acquired, Formats
 from medk2n_cli.writing.folder import MANIFEST, open_folder
 from medk2n_cli.writing.result import write_result
@@ -73,7 +74,9 @@ class Output:
 
     def __post_init__(self) -> None:
         if self.form not in _FORMATS:
-            raise RequestError(f"--format {self.form} is unknown.", next_step=f"Use one of: {', '.join(_FORMATS)}.", code="BAD_FORMAT")
+            raise RequestError(
+                f"--format {self.form} is unknown.", next_step=f"Use one of: {', '.join(_FORMATS)}.", code="BAD_FORMAT"
+            )
 
     @property
     def dicom_only(self) -> bool:
@@ -97,13 +100,14 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
         session = open_weights(machine.weights, machine.device, machine.threads)
         if not talk.quiet:
             console(stderr=True).print(f"device: {session.device.name} ({session.device.why})", markup=False)
-        with talk.progress() as tell:
-            result = synthesise(request, session, tell)
-        for stage, seconds in result.seconds.items():
-            talk.say(f"{stage}: {seconds:.1f} s")
-        formats = output.formats(result.sources.values())
-        acquired = Acquired(result.study, result.sources)
-        files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
+        with unpacked(request.where) as where:
+            with talk.progress() as tell:
+                result = synthesise(replace(request, where=where), session, tell)
+            for stage, seconds in result.seconds.items():
+                talk.say(f"{stage}: {seconds:.1f} s")
+            formats = output.formats(result.sources.values())
+            acquired = Acquired(result.study, result.sources)
+            files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
     if not talk.quiet:
         _show(result.synthesis.report)
         console().print(f"written to {out}: {_written(formats)}, report.json, fusion_weights.csv", markup=False)

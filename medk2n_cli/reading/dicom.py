@@ -20,25 +20,28 @@ from medk2n_cli.reading.dicom_geometry import Unusable, stack
 from medk2n_cli.reading.dicom_group import by_series, volumes, without_copies
 from medk2n_cli.reading.dicom_headers import MR_CLASSES, Slice, read_slices, slices_of
 from medk2n_cli.reading.dicom_recognise import B_WEIGHTED, recognise_slices
+from medk2n_cli.reading.recognise import Recognition
+from medk2n_cli.reading.rules import FILE, Rules
 
 FloatArray = NDArray[np.float32]
 _TIME, _FEW_TIMES = "time", 2
 
 
-def read_series(files: Iterable[tuple[Path, str]]) -> list[Series]:
+def read_series(files: Iterable[tuple[Path, str]], rules: Rules | None = None) -> list[Series]:
     """(file, label) pairs -> every volume they hold, used or not, by series number; nothing is raised."""
+    rules = rules or Rules()
     found: list[Slice] = []
     refused: list[Series] = []
     for file, label in files:
         try:
-            found += read_slices(file)
+            found += read_slices(file, rules.keywords)
         except ValueError as failure:
             refused.append(Series(label, (file,), None).refused("NOT_AN_IMAGE", str(failure)))
-    series = [one for part in by_series(found).values() for one in _volumes(part)]
+    series = [one for part in by_series(found).values() for one in _volumes(part, rules)]
     return _labelled(sorted(series, key=lambda s: (s.number or 0, s.label))) + refused
 
 
-def _volumes(part: Sequence[Slice]) -> list[Series]:
+def _volumes(part: Sequence[Slice], rules: Rules) -> list[Series]:
     """One series UID -> its volumes."""
     first = part[0]
     if first.text("SOPClassUID") not in MR_CLASSES:
@@ -50,7 +53,7 @@ def _volumes(part: Sequence[Slice]) -> list[Series]:
     times = sum(f" {_TIME} " in f" {words} " for words, _ in split)
     found = []
     for words, slices in split:
-        one = replace(_volume(words, slices), notes=note)
+        one = replace(_volume(words, slices, rules), notes=note)
         b = slices[0].number("DiffusionBValue")
         if times > _FEW_TIMES:
             one = one.refused("NOT_A_CONTRAST", f"one of {times} time points of a series")
@@ -65,9 +68,9 @@ def _volumes(part: Sequence[Slice]) -> list[Series]:
     return found
 
 
-def _volume(words: str, slices: Sequence[Slice]) -> Series:
+def _volume(words: str, slices: Sequence[Slice], rules: Rules) -> Series:
     series = _series(slices, words)
-    said = recognise_slices(slices[len(slices) // 2])
+    said = _said(series, slices[len(slices) // 2], rules)
     series = replace(series, modality=said.modality, evidence=said.evidence)
     if said.code in ("NOT_A_CONTRAST", "SYNTHETIC"):
         return series.refused(said.code, said.evidence)
@@ -78,6 +81,17 @@ def _volume(words: str, slices: Sequence[Slice]) -> Series:
     ordered = tuple(s.file for s in stacked.slices), tuple(s.frame for s in stacked.slices)
     series = replace(series, files=ordered[0], frames=ordered[1], grid=stacked.grid)
     return series if said.modality is not None else series.refused(said.code, said.evidence)
+
+
+def _said(series: Series, middle: Slice, rules: Rules) -> Recognition:
+    """What the site's rules say, else what headers tell; a synthetic image stays one."""
+    said = recognise_slices(middle)
+    rule = rules.first(lambda keyword: series.label if keyword == FILE else middle.text(keyword))
+    if rule is None or said.code == "SYNTHETIC":
+        return said
+    if rule.modality is None:
+        return Recognition(None, f"left out by {rule.name}", "NOT_A_CONTRAST")
+    return Recognition(rule.modality, f"by {rule.name}")
 
 
 def _series(slices: Sequence[Slice], words: str) -> Series:

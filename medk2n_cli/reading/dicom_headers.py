@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,14 +103,14 @@ def is_dicom(file: Path) -> bool:
     return len(start) == 132 and group in (2, 8) and element in (0, 1, 2, 5, 8, 0x12, 0x16, 0x18)
 
 
-def read_slices(file: Path) -> list[Slice]:
-    """All images of one file; empty for a DICOMDIR.
+def read_slices(file: Path, further: Collection[str] = ()) -> list[Slice]:
+    """All images of one file; empty for a DICOMDIR. `further`: keywords to read beside the usual ones.
 
     Raises:
         ValueError: it cannot be read as DICOM.
     """
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*_TAGS, *further])
         if not len(header):
             raise ValueError("it holds no attribute")
         if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DICOMDIR:

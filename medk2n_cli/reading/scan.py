@@ -13,12 +13,19 @@ from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading import dicom, nifti
 from medk2n_cli.reading.dicom_headers import is_dicom
+from medk2n_cli.reading.rules import FILE, Rules
 
 _NAMED = "named by --use"
-_NEVER = ("TRANSFORMS_DISAGREE", "SYNTHETIC")  # refusals that naming a file does not lift
+_NEVER = ("TRANSFORMS_DISAGREE", "SYNTHETIC")  # refusals that neither a rule nor naming a file lifts
 
 
-def scan(where: Iterable[Path], use: Mapping[Modality, str] | None = None, study: str | None = None) -> Study:
+def scan(
+    where: Iterable[Path],
+    use: Mapping[Modality, str] | None = None,
+    study: str | None = None,
+    rules: Rules | None = None,
+    shown: Path | None = None,
+) -> Study:
     """Every NIfTI file and DICOM series below the given folders, or the given files themselves.
 
     Args:
@@ -26,19 +33,32 @@ def scan(where: Iterable[Path], use: Mapping[Modality, str] | None = None, study
         use: overrules recognition: modality -> file, its label, or a glob that one label matches;
             of DICOM also series number, UID, or a glob of the description.
         study: of several DICOM studies, the UID of the one to take.
+        rules: what a site calls its series; `use` overrules them, and they overrule recognition.
+        shown: the name of the first place in messages, where it was unpacked from an archive.
 
     Raises:
         StudyError: a path does not exist, or an entry of `use` names no file or several.
     """
     places = list(where)
     files = _files(places)
-    series = [nifti.read_series(file, label) for file, label in files if nifti.is_nifti(file)]
-    series += dicom.read_series((file, label) for file, label in files if not nifti.is_nifti(file))
+    rules, root = rules or Rules(), shown or places[0]
+    series = [_ruled(nifti.read_series(file, label), rules) for file, label in files if nifti.is_nifti(file)]
+    series += dicom.read_series(((file, label) for file, label in files if not nifti.is_nifti(file)), rules)
     if study is not None:
-        series = list(Study(places[0], tuple(series)).of(study).series)
+        series = list(Study(root, tuple(series)).of(study).series)
     for modality, name in (use or {}).items():
         series = _assign(series, modality, name)
-    return Study(places[0], tuple(series))
+    return Study(root, tuple(series))
+
+
+def _ruled(series: Series, rules: Rules) -> Series:
+    """A NIfTI file has a name and no tags."""
+    rule = rules.first(lambda keyword: series.label if keyword == FILE else "")
+    if rule is None or series.grid is None or series.code in (*_NEVER, "NO_ORIENTATION"):
+        return series
+    if rule.modality is None:
+        return series.refused("RULED_OUT", f"left out by {rule.name}")
+    return replace(series, modality=rule.modality, evidence=f"by {rule.name}", unused=None, code="")
 
 
 def load(series: Mapping[Modality, Series]) -> dict[Modality, Volume]:

@@ -189,7 +189,7 @@ def _reports(folder: Path, names: list[str]) -> Iterator[Finding]:
             yield Finding(name, "does not say that the images are synthetic")
         if name == "report.json":
             told = {str(t.get("modality")) for t in stored.get("targets", ()) if isinstance(t, dict)}
-            there = {_target(n) for n in names if nifti.is_nifti(Path(n)) or n.startswith("dicom/synth_") and n.count("/") == 2}
+            there = {_target(n) for n in names if nifti.is_nifti(Path(n)) or (n.startswith("dicom/synth_") and n.count("/") == 2)}
             if told != there:
                 yield Finding(name, f"speaks of {', '.join(sorted(told))}; the images are {', '.join(sorted(there))}")
 

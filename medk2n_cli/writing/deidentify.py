@@ -26,9 +26,12 @@ def deidentified(donor: Donor) -> Donor:
             header[name] = old[name]
     header.StudyInstanceUID = derived_uid("deidentified", old.StudyInstanceUID)
     header.FrameOfReferenceUID = derived_uid("deidentified", old.FrameOfReferenceUID)
-    header.PatientID = header.PatientName = f"DEID-{header.StudyInstanceUID[-10:]}"
+    header.PatientID = f"DEID-{header.StudyInstanceUID[-10:]}"
+    header.PatientName = f"{header.PatientID}^"
     header.PatientIdentityRemoved, header.DeidentificationMethod = "YES", "medk2n allow-list, PS3.15 Basic Profile"
     header.DeidentificationMethodCodeSequence = [codes("113100", "DCM", "Basic Application Confidentiality Profile")]
     header.RecognizableVisualFeatures = "YES"  # a head shows a face: the profile does not clean it
     maker, model, _, software = donor.equipment
-    return replace(donor, header=header, uid=derived_uid("deidentified", donor.uid), instances=(), equipment=(maker, model, "", software))
+    return replace(
+        donor, header=header, uid=derived_uid("deidentified", donor.uid), instances=(), equipment=(maker, model, "", software)
+    )

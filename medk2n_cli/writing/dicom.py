@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from medk2n_cli import __version__
@@ -91,7 +91,7 @@ def write_dicom(folder: Path, made: Derivation) -> list[Path]:
     return files
 
 
-def save(image: Dataset, file: Path, uid: str) -> None:
+def save(image: Dataset, file: Path, uid: UID) -> None:
     """Explicit VR little endian, with preamble and meta header."""
     image.SOPInstanceUID = uid
     image.file_meta = FileMetaDataset()
@@ -100,7 +100,7 @@ def save(image: Dataset, file: Path, uid: str) -> None:
     image.save_as(file, enforce_file_format=True)
 
 
-def series_uid(made: Derivation, voxels: NDArray[np.uint16]) -> str:
+def series_uid(made: Derivation, voxels: NDArray[np.uint16]) -> UID:
     """Deterministic in study, target, weights, sources, options, number and pixels: one UID never names two contents."""
     return derived_uid(
         *(made.donor.header.StudyInstanceUID, made.modality.value, made.stamp.sha256, made.options, str(made.number)),
@@ -113,7 +113,7 @@ def _common(made: Derivation, voxels: NDArray[np.uint16]) -> Dataset:
     """What is the same on every slice."""
     image = Dataset()
     image.update(made.donor.header)
-    image.SOPClassUID, image.Modality, image.SeriesInstanceUID = MR_IMAGE, "MR", series_uid(made, voxels)
+    image.SOPClassUID, image.Modality, image.SeriesInstanceUID = UID(MR_IMAGE), "MR", series_uid(made, voxels)
     image.SeriesNumber = made.number
     image.SeriesDescription = f"SYNTH {made.modality.value} (medk2n) NOT FOR DIAGNOSIS"
     image.ImageComments = "SYNTHETIC IMAGE, NOT FOR DIAGNOSIS"

@@ -132,7 +132,9 @@ def _header(series: Series, header: Dataset) -> Dataset:
     kept.FrameOfReferenceUID = frame or derived_uid("frame of reference", series.study, _text(header, "SeriesInstanceUID"))
     kept.LossyImageCompression = "01" if _lossy(header) else "00"
     if kept.LossyImageCompression == "01":
-        kept.update({name: header[name] for name in _LOSSY[1:] if name in header})
+        for name in _LOSSY[1:]:
+            if name in header:
+                kept[name] = header[name]
     return readable(kept)
 
 
@@ -163,20 +165,19 @@ def _lossy(header: Dataset) -> bool:
 def readable(kept: Dataset) -> Dataset:
     """A character set that holds every name: the donor's own where it does, else UTF-8."""
     texts = [str(e.value) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT")]
-    if all(t.isascii() for t in texts):
-        return kept
-    if not kept.get("SpecificCharacterSet") or not _encodes(kept):
-        kept.SpecificCharacterSet = "ISO_IR 192"
+    charset = kept.get("SpecificCharacterSet")
+    if not isinstance(charset, str) or charset not in pydicom.charset.python_encoding or not _encodes(kept):
+        kept.SpecificCharacterSet = "ISO_IR 192"  # several sets with escapes between them as well: one that holds all is safer
+        if all(t.isascii() for t in texts):
+            del kept.SpecificCharacterSet
     return kept
 
 
 def _encodes(kept: Dataset) -> bool:
-    charset = kept.SpecificCharacterSet
-    names = [charset] if isinstance(charset, str) else list(charset)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            encodings = pydicom.charset.convert_encodings(names)
+            encodings = pydicom.charset.convert_encodings([kept.SpecificCharacterSet])
             return all(_survives(str(e.value), encodings) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT"))
         except (UserWarning, UnicodeError, LookupError, ValueError):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,20 +53,22 @@ def write_sr(folder: Path, made: Sequence[Derivation], images: Sequence[Sequence
     )
     evidence = [image for series in written for image in series] + library
     uid = derived_uid("report", *(series[0].SeriesInstanceUID for series in written), digest([str(content).encode()]))
-    report = Comprehensive3DSR(
-        evidence=evidence,
-        content=content[0],
-        series_instance_uid=derived_uid(uid, "series"),
-        series_number=made[0].number - made[0].number % 100 + SR_NUMBER % 100,
-        sop_instance_uid=uid,
-        instance_number=1,
-        is_complete=True,
-        manufacturer=MAKER,
-        manufacturer_model_name=f"Med-K2N {made[0].stamp.name}",
-        software_versions=__version__,
-        device_serial_number=made[0].stamp.sha256[:12],
-        series_description="SYNTH report (medk2n) NOT FOR DIAGNOSIS",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # names of one component, which many sites use
+        report = Comprehensive3DSR(
+            evidence=evidence,
+            content=content[0],
+            series_instance_uid=derived_uid(uid, "series"),
+            series_number=made[0].number - made[0].number % 100 + SR_NUMBER % 100,
+            sop_instance_uid=uid,
+            instance_number=1,
+            is_complete=True,
+            manufacturer=MAKER,
+            manufacturer_model_name=f"Med-K2N {made[0].stamp.name}",
+            software_versions=__version__,
+            device_serial_number=made[0].stamp.sha256[:12],
+            series_description="SYNTH report (medk2n) NOT FOR DIAGNOSIS",
+        )
     report.SyntheticData = "YES"
     file = folder / "dicom" / "synth_report.dcm"
     save(report, file, uid)
@@ -109,13 +112,13 @@ def _group(made: Derivation, series: Sequence[Dataset]) -> MeasurementsAndQualit
     key = next(c.source for c in target.contributions if c.key)
     measured = [
         Measurement(_name("predicted_ssim", "Predicted SSIM"), round(target.quality, 4), _RATIO),
-        Measurement(
-            _name("expected_error", f"Expected absolute error, {target.units}"), round(target.expected_error, 2), _RATIO
-        ),
+        Measurement(_name("expected_error", f"Expected absolute error, {target.units}"), round(target.expected_error, 2), _RATIO),
         *(m for c in target.contributions for m in _contribution(c)),
     ]
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(derived_uid(middle.SeriesInstanceUID, "tracking"), f"Synthetic {made.modality.value}"),
+        tracking_identifier=TrackingIdentifier(
+            derived_uid(middle.SeriesInstanceUID, "tracking"), f"Synthetic {made.modality.value}"
+        ),
         finding_type=_name("synthetic_image", "Synthetic image, not for diagnosis"),
         algorithm_id=AlgorithmIdentification(
             name=f"Med-K2N {made.stamp.name}",

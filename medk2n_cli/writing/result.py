@@ -43,9 +43,7 @@ def write_result(
     return [folder.path / f.relative_to(aside) for f in written]
 
 
-def _images(
-    aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Formats, facts: Mapping[str, object]
-) -> list[Path]:
+def _images(aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Formats, facts: Mapping[str, object]) -> list[Path]:
     written = []
     if formats.nifti:
         written += [write_volume(aside, m, v) for m, v in synthesis.volumes.items()]

@@ -1,0 +1,44 @@
+"""A zip archive, as a PACS exports a study, is read like the folder it holds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from medk2n_cli.core.errors import StudyError
+
+
+@contextmanager
+def unpacked(places: Iterable[Path]) -> Iterator[tuple[Path, ...]]:
+    """Folders and files as they are; a zip unpacked as a temporary folder for this user's eyes, removed at the end.
+
+    Raises:
+        StudyError: BAD_ZIP or ZIP_TOO_LARGE.
+    """
+    with ExitStack() as stack:
+        yield tuple(_unpack(p, stack) if p.is_file() and zipfile.is_zipfile(p) else p for p in places)
+
+
+def _unpack(archive: Path, stack: ExitStack) -> Path:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="medk2n-")))  # mode 700: it holds a patient
+    try:
+        with zipfile.ZipFile(archive) as stored:
+            size, free = sum(i.file_size for i in stored.infolist()), shutil.disk_usage(folder).free
+            if size > free * 0.9:
+                raise StudyError(
+                    f"{archive.name} unpacks to {size / 2**30:.1f} GiB, and {folder.parent} has {free / 2**30:.1f} GiB free.",
+                    next_step="Set TMPDIR to a folder with more space, or unpack it yourself and give the folder to --in.",
+                    code="ZIP_TOO_LARGE",
+                )
+            stored.extractall(folder)  # drops drive letters, roots and ".." from the names
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as failure:
+        raise StudyError(
+            f"{archive.name} cannot be unpacked: {failure}.",
+            next_step="Unpack it yourself (it may need a password) and give the folder to --in.",
+            code="BAD_ZIP",
+        ) from failure
+    return folder
