@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from medk2n_cli.reading.rules import FILE, Rules
 
 FloatArray = NDArray[np.float32]
 _TIME, _FEW_TIMES = "time", 2
+_SHORTEST_NAME = 3  # what is shorter is part of too many other words
 
 
 def read_series(files: Iterable[tuple[Path, str]], rules: Rules | None = None) -> list[Series]:
@@ -98,7 +100,7 @@ def _series(slices: Sequence[Slice], words: str) -> Series:
     """What its first slice tells of a series; the label is what a console shows: number and description."""
     first = slices[0]
     number, description = first.text("SeriesNumber"), first.text("SeriesDescription") or first.text("ProtocolName")
-    label = " ".join(part for part in (number or "?", _printable(description), words) if part)
+    label = " ".join(part for part in (number or "?", _nameless(_printable(description), first), words) if part)
     patient = f"{first.text('PatientID')}\\{first.text('PatientName')}"
     return Series(
         label,
@@ -108,6 +110,15 @@ def _series(slices: Sequence[Slice], words: str) -> Series:
         study=first.text("StudyInstanceUID"),
         patient=hashlib.sha256(patient.encode()).hexdigest()[:8],
     )
+
+
+def _nameless(text: str, one: Slice) -> str:
+    """Free text without the patient: labels go to logs and reports."""
+    whole = (one.text(name) for name in ("PatientID", "PatientBirthDate", "AccessionNumber"))
+    words = {*re.split(r"[\^=,\s\\]+", one.text("PatientName")), *whole}
+    for word in sorted((w for w in words if len(w) >= _SHORTEST_NAME), key=len, reverse=True):
+        text = re.sub(re.escape(word), "***", text, flags=re.IGNORECASE)
+    return text
 
 
 def _printable(text: str) -> str:

@@ -26,6 +26,8 @@ _TAGS = (
         "FrameOfReferenceUID",
         "PatientID",
         "PatientName",
+        "PatientBirthDate",
+        "AccessionNumber",
     ),
     *("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "InstanceNumber"),
     *("ImageType", "SyntheticData", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),

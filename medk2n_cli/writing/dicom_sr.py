@@ -33,7 +33,6 @@ from medk2n_cli.writing.dicom_donor import Donor, derived_uid, digest
 SR_NUMBER = 9099
 _SCHEME = "99MEDK2N"
 _RATIO = CodedConcept("1", "UCUM", "no units")
-_BRAIN_MR = CodedConcept("24590-2", "LN", "MR Brain")
 
 
 def write_sr(folder: Path, made: Sequence[Derivation], images: Sequence[Sequence[Path]]) -> Path:
@@ -47,7 +46,7 @@ def write_sr(folder: Path, made: Sequence[Derivation], images: Sequence[Sequence
     library = [image for modality, donor in _sources(made).items() for image in _acquired(modality, donor)]
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_device(made[0])),
-        procedure_reported=_BRAIN_MR,
+        procedure_reported=codes.cid100.MRIUnspecifiedBodyRegion,
         imaging_measurements=[_group(one, series) for one, series in zip(made, written, strict=True)],
         referenced_images=library,
     )
