@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.reading.rules import read_rules
+from tests import dicoms, phantom
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +32,9 @@ def test_every_command_and_option_in_the_readme_exists() -> None:
     for command in set(re.findall(r"medk2n ([a-z-]+)", README)):
         shown = run(sys.executable, "-m", "medk2n_cli", command, "--help")
         assert shown.returncode == 0, command
-    synthesize = run(sys.executable, "-m", "medk2n_cli", "synthesize", "--help").stdout
+    helps = "".join(run(sys.executable, "-m", "medk2n_cli", c, "--help").stdout for c in ("synthesize", "send"))
     for option in set(re.findall(r"`(--[a-z]+)", README)):
-        assert option in synthesize, option
+        assert option in helps, option
 
 
 def test_the_demo_table_in_the_readme_is_what_the_demo_prints(tmp_path: Path) -> None:
@@ -81,22 +85,47 @@ def test_the_examples_run(head_study: Path, tmp_path: Path) -> None:
     assert "refused:" in done.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell script")
-def test_the_batch_example_goes_on_after_a_bad_study(head_study: Path, tmp_path: Path) -> None:
-    export = tmp_path / "export"
-    export.mkdir()
-    (export / "a_bad").mkdir()
-    (export / "b_good").symlink_to(head_study)
-    command = tmp_path / "bin" / "medk2n"
-    command.parent.mkdir()
+def batch(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The shell example, with a `medk2n` on its PATH that is the one under test."""
+    command = folder / "bin" / "medk2n"
+    command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m medk2n_cli "$@"\n')
     command.chmod(0o755)
     environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
-    done = run("bash", ROOT / "examples" / "many_studies.sh", export, tmp_path / "out", env=environment)
+    return run("bash", ROOT / "examples" / "pacs_batch.sh", *words, env=environment)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_the_batch_example_goes_on_after_a_bad_study_and_keeps_what_is_done(tmp_path: Path) -> None:
+    export, out = tmp_path / "export", tmp_path / "out"
+    (export / "a_bad").mkdir(parents=True)
+    study = dicoms.write_study(tmp_path / "study", (Modality.T1, Modality.T2), phantom.axial((4, 4, 10)))
+    shutil.make_archive(str(export / "b_good"), "zip", study)
+    (export / "notes.txt").write_text("not a study")
+    done = batch(export, out, folder=tmp_path)
     assert done.returncode == 8
-    assert "a_bad failed with exit code 3" in done.stdout
-    assert "b_good done" in done.stdout
-    assert (tmp_path / "out" / "b_good" / "result.json").exists()
+    assert "a_bad: not synthesised, exit code 3: error: No NIfTI or DICOM image found" in done.stdout
+    assert "b_good: done" in done.stdout
+    assert sorted(f.name for f in (out / "b_good" / "dicom").iterdir()) == [
+        *(f"synth_{m}" for m in ("ADC", "DWI", "FLAIR", "T1C")),
+        "synth_report.dcm",
+    ]
+    before = (out / "b_good" / "result.json").stat().st_mtime_ns
+    (export / "a_bad").rmdir()
+    assert batch(export, out, folder=tmp_path).returncode == 0
+    assert (out / "b_good" / "result.json").stat().st_mtime_ns == before
+
+
+def test_the_page_on_pacs_names_commands_options_and_rules_that_exist(tmp_path: Path) -> None:
+    page = (ROOT / "examples" / "pacs_batch.md").read_text(encoding="utf-8")
+    for command, options in re.findall(r"^medk2n ([a-z-]+)(.*)$", page, re.M):
+        shown = run(sys.executable, "-m", "medk2n_cli", command, "--help").stdout
+        for option in re.findall(r"--[a-z]+", options):
+            assert option in shown, f"{command} {option}"
+    rules = re.search(r"```json\n(.*?)```", page, re.S)
+    assert rules is not None
+    (tmp_path / "rules.json").write_text(rules.group(1))
+    assert len(read_rules(tmp_path / "rules.json").rules) == 2
 
 
 def test_the_model_card_for_people_names_the_shipped_weights() -> None:
