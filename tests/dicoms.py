@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
@@ -70,3 +70,32 @@ def write_study(folder: Path, modalities: tuple[Modality, ...], grid: Grid | Non
     for number, modality in enumerate(modalities, start=3):
         write_series(folder, phantom.volume(modality, grid), grid, header(modality, uid, number), order)
     return folder
+
+
+def write_enhanced(file: Path, array: NDArray[np.generic], grid: Grid, base: Dataset) -> Path:
+    """One enhanced object with a frame per slice; timing is left out, as in many re-encoded exports."""
+    ds = Dataset()
+    for name in ("PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SeriesNumber"):
+        ds[name] = base[name]
+    ds.SeriesDescription, ds.ImageType, ds.FrameOfReferenceUID = base.SeriesDescription, base.ImageType, base.FrameOfReferenceUID
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.NumberOfFrames = UID("1.2.840.10008.5.1.4.1.1.4.1"), generate_uid(), grid.shape[2]
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = [f"{v:.8g}" for v in (*grid.direction[:, 0], *grid.direction[:, 1])]
+    measures.PixelSpacing, measures.SliceThickness = [grid.spacing[1], grid.spacing[0]], grid.spacing[2]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], []
+    for k in range(grid.shape[2]):
+        frame, place = Dataset(), Dataset()
+        place.ImagePositionPatient = [f"{v:.8g}" for v in grid.to_lps(np.array([0.0, 0.0, float(k)]))]
+        frame.PlanePositionSequence = [place]
+        ds.PerFrameFunctionalGroupsSequence.append(frame)
+    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = grid.shape[1], grid.shape[0], 1, "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit, ds.PixelRepresentation = 15, 0
+    ds.PixelData = np.ascontiguousarray(array.astype(np.uint16).transpose(2, 1, 0)).tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(file, enforce_file_format=True)
+    return file

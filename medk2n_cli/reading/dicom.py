@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
 from medk2n_cli.core.study import Series
@@ -26,6 +27,7 @@ from medk2n_cli.reading.rules import FILE, Rules
 
 FloatArray = NDArray[np.float32]
 _TIME, _FEW_TIMES = "time", 2
+_LARGE = "1 MB"  # what is larger is read from the file when it is asked for
 _SHORTEST_NAME = 3  # what is shorter is part of too many other words
 
 
@@ -155,33 +157,40 @@ def load_volume(series: Series) -> Volume:
             if image.T.shape != array.shape[:2]:
                 raise series.unreadable("TRUNCATED", f"slice {k + 1} has {image.shape[0]} x {image.shape[1]} pixels")
             array[:, :, k] = image.T
-    if not np.isfinite(array).all():
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
         raise series.unreadable("NAN_VOXELS", "its rescaled values leave the range of numbers")
-    if array.min() == array.max():
-        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {array.min():g}")
+    if low == high:
+        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {low:g}")
     return Volume(array, series.grid)
 
 
-def _images(series: Series, file: Path, frames: Sequence[int]) -> list[FloatArray]:
+def _images(series: Series, file: Path, frames: Sequence[int]) -> Iterable[FloatArray]:
     """(rows, columns) of each wanted frame."""
     try:
-        dataset = pydicom.dcmread(file, force=True)
+        dataset = pydicom.dcmread(file, force=True, defer_size=_LARGE)
     except Exception as failure:  # pydicom raises whatever a broken byte leads it to
         raise series.unreadable("TRUNCATED", f"{file.name} cannot be read ({type(failure).__name__})") from failure
-    if "PixelData" not in dataset or not dataset.PixelData:
+    many = int(dataset.get("NumberOfFrames") or 1) > 1
+    if "PixelData" not in dataset or not (many or dataset.PixelData):
         raise series.unreadable("MISSING_PIXELS", f"{file.name} holds no pixels")
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if syntax is not None and syntax.is_compressed and syntax != RLELossless:
         return _decoded_by_itk(series, file, dataset, frames)
     if syntax is None:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    return _decoded(series, file, dataset, frames)
+
+
+def _decoded(series: Series, file: Path, dataset: Dataset, frames: Sequence[int]) -> Iterator[FloatArray]:
+    """Frame by frame from the file where there are many, so that they are never in memory twice."""
+    slopes = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)]
+    source = file if "NumberOfFrames" in dataset and dataset.NumberOfFrames > 1 else dataset
     try:
-        stored = np.asarray(dataset.pixel_array)
+        for frame, stored in zip(frames, iter_pixels(source, indices=frames, raw=True), strict=True):
+            yield _rescaled(stored, *slopes[frame if len(slopes) > 1 else 0])
     except Exception as failure:  # as above: too few bytes, odd bit depths, a damaged fragment
         raise series.unreadable("TRUNCATED", f"the pixels of {file.name} cannot be read: {failure}") from failure
-    stored = stored[None] if stored.ndim == 2 else stored
-    slopes = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)]
-    return [_rescaled(stored[f], *slopes[f if len(slopes) > 1 else 0]) for f in frames]
 
 
 def _rescaled(image: NDArray[np.generic], slope: float | None, intercept: float | None) -> FloatArray:

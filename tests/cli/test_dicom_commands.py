@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.fileset import FileSet
 
 from medk2n_cli.core.modality import Modality
 from tests import dicoms, phantom
@@ -95,6 +97,35 @@ def test_two_studies_are_a_question_and_one_can_be_chosen(tmp_path: Path) -> Non
     assert "--study 1.2.3.1" in error["next_step"]
     synthesised(tmp_path / "export", tmp_path / "o", "--study", "1.2.3.2")
     assert {pydicom.dcmread(f).StudyInstanceUID for f in (tmp_path / "o").rglob("*.dcm")} == {"1.2.3.2"}
+
+
+def test_a_broken_study_beside_a_good_one_does_not_lose_the_good_one(study: Path, tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    shutil.copytree(study, export / "good")
+    dicoms.write_study(export / "broken", (T1, T2), COARSE)
+    for number in ("3", "4"):
+        in_the_middle = sorted((export / "broken").glob(f"*_{number}"))[4]
+        in_the_middle.unlink()
+    said = synthesised(export, tmp_path / "o")
+    assert "key frame" in said
+    rows = json.loads(medk2n("scan", export, "--json").stdout)["data"]["series"]
+    refused = {r["label"]: (r["code"], r["why_not"]) for r in rows if not r["used"]}
+    assert [code for code, _ in refused.values()] == ["SLICE_GAP", "SLICE_GAP"]
+    assert "3 AX T1" in refused
+
+
+def test_a_dicomdir_is_skipped(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "disc")
+    directory = FileSet()
+    for number, file in enumerate(sorted(study.iterdir())[:3]):
+        one = pydicom.dcmread(file)
+        one.StudyTime, one.StudyID = "101010", "1"
+        one.save_as(tmp_path / f"{number}.dcm")
+        directory.add(tmp_path / f"{number}.dcm")
+    directory.write(tmp_path / "made")
+    shutil.copy(tmp_path / "made" / "DICOMDIR", tmp_path / "disc" / "DICOMDIR")
+    rows = json.loads(medk2n("scan", tmp_path / "disc", "--json").stdout)["data"]["series"]
+    assert [r["used"] for r in rows] == [True, True]
 
 
 def test_a_site_can_bring_its_own_rules(study: Path, tmp_path: Path) -> None:

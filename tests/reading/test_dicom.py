@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -303,3 +304,17 @@ def test_real_series_agree_with_dcm2niix(folder: str, shared_dicom: Path, tmp_pa
         assert np.abs(at - np.rint(at)).max() < 0.02, "the grids agree"
         i, j, k = (int(v) for v in np.rint(at))
         assert theirs[k, j, i] == pytest.approx(ours.array[tuple(index)], rel=1e-3, abs=1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read the Linux way")
+def test_many_frames_are_never_in_memory_twice(tmp_path: Path) -> None:
+    grid = Grid((512, 512, 120), np.diag([0.5, 0.5, 1.0, 1.0]))
+    array = np.random.default_rng(0).integers(0, 2000, grid.shape).astype(np.uint16)
+    file = dicoms.write_enhanced(tmp_path / "enhanced", array, grid, dicoms.header(T1, generate_uid(), 3))
+    code = (
+        "import resource, sys; from pathlib import Path; from medk2n_cli.reading.scan import load, scan; "
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024; "
+        "chosen = scan([Path(sys.argv[1])]).chosen(); before = peak(); volume = load(chosen); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 120 + 30, "MB: the voxels as float32 are 120"

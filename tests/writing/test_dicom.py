@@ -336,6 +336,15 @@ def test_a_real_enhanced_series_can_be_a_donor(shared_dicom: Path, tmp_path: Pat
     assert donor.header.StudyInstanceUID == study.chosen()[T1].study
 
 
+def test_an_enhanced_study_gets_a_classic_series(tmp_path: Path) -> None:
+    grid = phantom.axial((4, 4, 8))
+    dicoms.write_enhanced(tmp_path / "s" / "one", phantom.volume(T1, grid), grid, dicoms.header(T1, generate_uid(), 3))
+    files = derive(tmp_path / "s", tmp_path / "o", FLAIR, load(scan([tmp_path / "s"]).chosen())[T1])
+    assert [d.SourceImageSequence[0].ReferencedFrameNumber for d in slices(files)] == list(range(1, grid.shape[2] + 1))
+    for file in (files[0], files[-1]):
+        assert complaints("dciodvfy", [file]) == []
+
+
 def test_the_report_for_machines_names_weights_gates_and_algorithm(derived: tuple[Path, list[Path], Volume]) -> None:
     from highdicom.sr import srread
 
