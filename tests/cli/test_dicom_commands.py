@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.fileset import FileSet
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from medk2n_cli.core.modality import Modality
 from tests import dicoms, phantom
@@ -116,14 +117,13 @@ def test_a_broken_study_beside_a_good_one_does_not_lose_the_good_one(study: Path
 
 def test_a_dicomdir_is_skipped(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "disc")
-    directory = FileSet()
-    for number, file in enumerate(sorted(study.iterdir())[:3]):
-        one = pydicom.dcmread(file)
-        one.StudyTime, one.StudyID = "101010", "1"
-        one.save_as(tmp_path / f"{number}.dcm")
-        directory.add(tmp_path / f"{number}.dcm")
-    directory.write(tmp_path / "made")
-    shutil.copy(tmp_path / "made" / "DICOMDIR", tmp_path / "disc" / "DICOMDIR")
+    directory = pydicom.Dataset()
+    directory.FileSetID, directory.DirectoryRecordSequence = "DISC", []
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
     rows = json.loads(medk2n("scan", tmp_path / "disc", "--json").stdout)["data"]["series"]
     assert [r["used"] for r in rows] == [True, True]
 
