@@ -113,10 +113,10 @@ def read_slices(file: Path, further: Collection[str] = ()) -> list[Slice]:
     """
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*_TAGS, *further])
-        if not len(header):
-            raise ValueError("it holds no attribute")
         if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DICOMDIR:
             return []
+        if not len(header):
+            raise ValueError("it holds no attribute")
         return list(slices_of(file, header))
     except ValueError:
         raise
