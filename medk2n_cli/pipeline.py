@@ -14,12 +14,13 @@ from medk2n_cli.aligning.resample import resample
 from medk2n_cli.core.fusion import ModelStamp, Synthesis
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
+from medk2n_cli.core.views import Views
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.plan import plan
 from medk2n_cli.model.session import Session, open_session, run
 from medk2n_cli.model.store import find
 from medk2n_cli.packing.pack import pack
-from medk2n_cli.packing.unpack import Answer, fusion_report, unpack_volumes
+from medk2n_cli.packing.unpack import Answer, fusion_report, unpack_volumes, views
 from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.reading.rules import Rules
 from medk2n_cli.reading.scan import load, scan
@@ -59,10 +60,11 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A synthesis, the study and its series that it was made from, and how long each stage took, s."""
+    """A synthesis, the study and its series that it was made from, what to look at, and how long each stage took, s."""
 
     synthesis: Synthesis
     study: Study
+    views: Views
     sources: Mapping[Modality, Series]
     seconds: Mapping[str, float]
 
@@ -105,7 +107,8 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         made = {m: resample(v, grid) for m, v in unpack_volumes(answer).items()}
         stamp = ModelStamp(card.name, card.version, card.sha256)
         report = fusion_report(answer, card.modalities, stamp, sources)
-    return Result(Synthesis(made, report), study, {m: sources[m] for m in packed.input.have}, clock.seconds)
+        seen = views(answer)
+    return Result(Synthesis(made, report), study, seen, {m: sources[m] for m in packed.input.have}, clock.seconds)
 
 
 def synthesize(

@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "aligning": ({"core", "itk"}, {"numpy", "SimpleITK"}),
     "packing": ({"core"}, {"numpy"}),
     "model": ({"core"}, {"numpy", "onnxruntime", "huggingface_hub"}),
-    "writing": ({"core", "itk"}, {"numpy", "SimpleITK", "pydicom", "highdicom"}),
+    "writing": ({"core", "itk"}, {"numpy", "SimpleITK", "pydicom", "highdicom", "jinja2", "matplotlib"}),
     "verifying": ({"core", "reading"}, {"numpy"}),
     "sending": ({"core"}, {"pydicom", "pynetdicom"}),
     "pipeline": ({"core", "reading", "aligning", "packing", "model"}, set()),

@@ -106,11 +106,11 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
             for stage, seconds in result.seconds.items():
                 talk.say(f"{stage}: {seconds:.1f} s")
             formats = output.formats(result.sources.values())
-            acquired = Acquired(result.study, result.sources)
+            acquired = Acquired(result.study, result.sources, result.views)
             files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
     if not talk.quiet:
         _show(result.synthesis.report)
-        console().print(f"written to {out}: {_written(formats)}, report.json, fusion_weights.csv", markup=False)
+        console().print(f"written to {out}: report.html, {_written(formats)}, preview, report.json", markup=False)
     return {
         "out": str(out),
         "files": [f.relative_to(out).as_posix() for f in files],

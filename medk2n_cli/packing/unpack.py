@@ -12,6 +12,7 @@ from medk2n_cli.core.fusion import Contribution, FusionReport, InputReport, Mode
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
+from medk2n_cli.core.views import Views
 from medk2n_cli.core.volumes import AlignedStudy, Volume
 from medk2n_cli.packing.normalise import to_units
 from medk2n_cli.packing.pack import Packed, put_back
@@ -39,6 +40,24 @@ def unpack_volumes(answer: Answer) -> dict[Modality, Volume]:
         array = to_units(modality, np.maximum(network, 0) * answer.study.head)
         volumes[modality] = Volume(array, answer.study.grid, modality.units)
     return volumes
+
+
+def views(answer: Answer) -> Views:
+    """What was given and what came out, as a reader looks at it."""
+    shape, box, packed = answer.study.grid.shape, answer.packed.box, answer.packed.input
+    head = answer.study.head
+
+    def image(layers: NDArray[np.float32]) -> NDArray[np.float16]:
+        return (np.maximum(put_back(layers, box, shape), 0) * head).astype(np.float16)
+
+    output = answer.output
+    return Views(
+        answer.study.grid,
+        head,
+        {m: image(packed.stack[k]) for k, m in enumerate(packed.have)},
+        {m: image(output.synthesised[n]) for n, m in enumerate(output.want)},
+        {m: image(output.expected_error[n]) for n, m in enumerate(output.want)},
+    )
 
 
 def fusion_report(

@@ -87,7 +87,7 @@ def _files(folder: Path, names: Mapping[str, str]) -> Iterator[Finding]:
                     yield Finding(name, "changed since it was written")
         except OSError:
             yield Finding(name, "missing")
-    for file in sorted((folder / "dicom").rglob("*")) + sorted(folder.glob("synth_*")):
+    for file in sorted([*(folder / "dicom").rglob("*"), *(folder / "preview").rglob("*"), *folder.glob("synth_*")]):
         name = file.relative_to(folder).as_posix()
         if file.is_file() and name not in names:
             yield Finding(name, f"not listed in {MANIFEST}")

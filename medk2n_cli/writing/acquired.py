@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
+from medk2n_cli.core.views import Views
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Formats:
 
 @dataclass(frozen=True, eq=False)
 class Acquired:
-    """The study a result comes from, and the series of it that were used."""
+    """The study a result comes from, the series of it that were used, what to look at, and rows of an audit of it."""
 
     study: Study
     sources: Mapping[Modality, Series]
+    views: Views
+    audits: tuple[Mapping[str, object], ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.fusion import Synthesis
 from medk2n_cli.core.study import Series
 from medk2n_cli.writing.acquired import Acquired, Formats
@@ -25,7 +26,8 @@ def write_result(
         facts: what the manifest says beside the digests (versions, device, options, seconds, memory).
 
     Raises:
-        OutputError: something cannot be written; nothing appears in the folder then.
+        OutputError: something cannot be written; nothing appears in the folder then. REPORT_FAILED: everything is in
+            place but the page and the previews.
     """
     aside = folder.staging
     if formats.deidentify:
@@ -34,12 +36,20 @@ def write_result(
         written = _images(aside, synthesis, acquired, formats, facts)
         written.append(write_json(aside / "report.json", synthesis.report.to_dict()))
         written.append(write_weights_csv(aside, synthesis.report))
+        pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats.deidentify)
+        written += pictures
         digests = [FileDigest(_name(s), _digest(f), "input") for s in acquired.sources.values() for f in dict.fromkeys(s.files)]
         digests += [FileDigest(f.relative_to(aside).as_posix(), _digest(f), "output") for f in written]
         written.append(write_manifest(aside, facts, digests))
         folder.commit()
     except OSError as failure:
         raise unwritable(folder.path, failure) from failure
+    if trouble is not None:
+        raise OutputError(
+            f"The volumes are in {folder.path}, but report.html and the previews could not be made ({type(trouble).__name__}).",
+            next_step="Use the volumes and report.json; please report this with the lines of --verbose.",
+            code="REPORT_FAILED",
+        ) from trouble
     return [folder.path / f.relative_to(aside) for f in written]
 
 
@@ -56,11 +66,49 @@ def _images(aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Form
     return written
 
 
+def _pictures(
+    aside: Path, synthesis: Synthesis, acquired: Acquired, facts: Mapping[str, object], deidentify: bool
+) -> tuple[list[Path], Exception | None]:
+    """Page and previews; what goes wrong with them is handed back, since it must not cost the volumes."""
+    from medk2n_cli.writing.figures import preview  # matplotlib costs half a second
+    from medk2n_cli.writing.page import Page, write_page
+
+    made: list[Path] = []
+    try:
+        (aside / "preview").mkdir()
+        for target in synthesis.volumes:
+            made.append(aside / "preview" / f"synth_{target.value}.png")
+            made[-1].write_bytes(preview(acquired.views, target))
+        unused = () if deidentify else tuple(s for s in acquired.study.series if s.unused)
+        page = Page(synthesis.report, acquired.views, unused, provenance(facts), acquired.audits)
+        return [*made, write_page(aside / "report.html", page)], None
+    except Exception as failure:  # noqa: BLE001 - plotting and templates fail in many ways
+        for file in (*made, aside / "report.html"):
+            file.unlink(missing_ok=True)
+        return [], failure
+
+
+def provenance(facts: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """The manifest's facts in the order a reader wants them."""
+    names = ("weights", "versions", "device", "options", "seconds", "peak_memory_mb")
+    return tuple((n.replace("_", " "), _plain(facts[n])) for n in names if n in facts)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    return ", ".join(_plain(v) for v in value) or "none" if isinstance(value, list | tuple) else str(value)
+
+
 def _nameless(acquired: Acquired, synthesis: Synthesis) -> tuple[Acquired, Synthesis]:
     """Descriptions are free text, so a de-identified result says only which modality a source was."""
     sources = {m: replace(s, label=m.value) for m, s in acquired.sources.items()}
-    inputs = tuple(replace(i, source=i.modality.value) for i in synthesis.report.inputs)
-    return Acquired(acquired.study, sources), replace(synthesis, report=replace(synthesis.report, inputs=inputs))
+    report = synthesis.report
+    inputs = tuple(replace(i, source=i.modality.value) for i in report.inputs)
+    warnings = report.warnings
+    for i in report.inputs:
+        warnings = tuple(w.replace(i.source, i.modality.value) for w in warnings)
+    return replace(acquired, sources=sources), replace(synthesis, report=replace(report, inputs=inputs, warnings=warnings))
 
 
 def _name(series: Series) -> str:

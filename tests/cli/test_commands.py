@@ -60,8 +60,11 @@ def test_a_result_is_complete_and_its_manifest_true(result: tuple[Path, dict[str
         "report.json",
         "fusion_weights.csv",
         "result.json",
+        "report.html",
+        "preview/synth_FLAIR.png",
+        "preview/synth_T1C.png",
     }
-    assert {f.name for f in out.iterdir()} == names
+    assert {f.relative_to(out).as_posix() for f in out.rglob("*") if f.is_file()} == names
     manifest = json.loads((out / "result.json").read_text())
     assert manifest["schema"] == "medk2n.result/1"
     for entry in manifest["outputs"]:
@@ -72,7 +75,7 @@ def test_a_result_is_complete_and_its_manifest_true(result: tuple[Path, dict[str
     assert manifest["device"]["name"] == "cpu"
     assert set(manifest["seconds"]) == {"scan", "load", "align", "pack", "run", "unpack"}
     assert manifest["peak_memory_mb"] > 10
-    assert (out / "result.json").stat().st_mtime_ns >= max(f.stat().st_mtime_ns for f in out.iterdir())
+    assert (out / "result.json").stat().st_mtime_ns >= max(f.stat().st_mtime_ns for f in out.rglob("*") if f.is_file())
 
 
 def test_the_report_keeps_its_schema(result: tuple[Path, dict[str, object]]) -> None:
@@ -320,7 +323,7 @@ def test_inference_never_imports_torch(head_study: Path) -> None:
 
 
 def test_no_date_user_or_folder_of_this_machine_is_written(result: tuple[Path, dict[str, object]], head_study: Path) -> None:
-    for file in result[0].iterdir():
+    for file in (f for f in result[0].rglob("*") if f.is_file()):
         content = gzip_or_plain(file)
         assert str(head_study).encode() not in content
         assert str(Path.home()).encode() not in content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def without_pictures(file: Path) -> bytes:
+    """Base64 spells every short word sooner or later."""
+    return re.sub(rb"base64,[A-Za-z0-9+/=]+", b"", file.read_bytes())
+
+
 def synthesised(study: Path, out: Path, *more: object) -> str:
     done = medk2n("synthesize", "--in", study, "--want", "FLAIR", "--out", out, "--weights", TINY, "--verbose", *more)
     assert done.returncode == 0, done.stderr
@@ -66,7 +72,7 @@ def test_another_result_in_the_same_folder_leaves_no_slices_of_the_first(study: 
 def test_logs_names_and_reports_hold_nothing_of_the_patient(study: Path, tmp_path: Path) -> None:
     said = synthesised(study, tmp_path / "o", "--format", "both") + medk2n("scan", study).stdout
     said += "".join(f.relative_to(tmp_path).as_posix() for f in (tmp_path / "o").rglob("*"))
-    said += "".join(f.read_text() for f in (tmp_path / "o").iterdir() if f.suffix in (".json", ".csv"))
+    said += "".join(without_pictures(f).decode() for f in (tmp_path / "o").iterdir() if f.suffix in (".json", ".csv", ".html"))
     assert "AX T2 TSE" in said
     for secret in SECRETS:
         assert secret.lower() not in said.lower(), secret
@@ -77,7 +83,7 @@ def test_a_deidentified_result_holds_nothing_at_all(study: Path, tmp_path: Path)
     said = synthesised(study, tmp_path / "o", "--format", "both", "--deid")
     assert medk2n("verify", tmp_path / "o").returncode == 0
     for file in (f for f in (tmp_path / "o").rglob("*") if f.is_file()):
-        content = file.read_bytes()
+        content = without_pictures(file)
         for secret in (*SECRETS, uid, "AX T2 TSE"):
             assert secret.encode() not in content, f"{secret} in {file.name}"
     assert "Jane" not in said

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from medk2n_cli.core.fusion import Contribution, FusionReport, InputReport, ModelStamp, Synthesis, TargetReport
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.views import Views
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.scan import scan
 from medk2n_cli.writing.acquired import Acquired
@@ -31,10 +34,15 @@ def synthesis(target: Modality, volume: Volume, sources: tuple[Modality, ...]) -
     return Synthesis({target: volume}, FusionReport(STAMP, inputs, (target_report(target, sources),), ()))
 
 
+def views_of(volume: Volume, target: Modality, sources: tuple[Modality, ...]) -> Views:
+    image = (volume.array / 1000).astype(np.float16)
+    return Views(volume.grid, image > 0.02, dict.fromkeys(sources, image), {target: image}, {target: image * np.float16(0.2)})
+
+
 def derive(study: Path, out: Path, target: Modality, volume: Volume, options: str = "{}", deidentify: bool = False) -> list[Path]:
     """Everything below ``out/dicom`` for one target made from all that `study` holds."""
     found = scan([study])
     chosen = found.chosen()
     out.mkdir(parents=True, exist_ok=True)
     made = synthesis(target, volume, tuple(chosen))
-    return write_dicom_study(out, made, Acquired(found, chosen), options, deidentify)
+    return write_dicom_study(out, made, Acquired(found, chosen, views_of(volume, target, tuple(chosen))), options, deidentify)
