@@ -23,10 +23,11 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "packing": ({"core"}, {"numpy"}),
     "model": ({"core"}, {"numpy", "onnxruntime", "huggingface_hub"}),
     "writing": ({"core", "itk"}, {"numpy", "SimpleITK", "pydicom", "highdicom", "jinja2", "matplotlib"}),
+    "checking": ({"core", "reading", "aligning", "packing", "model", "pipeline"}, {"numpy"}),
     "verifying": ({"core", "reading"}, {"numpy"}),
     "sending": ({"core"}, {"pydicom", "pynetdicom"}),
     "pipeline": ({"core", "reading", "aligning", "packing", "model"}, set()),
-    "cli": ({"core", "model", "pipeline", "reading", "writing", "verifying", "sending"}, {"typer", "rich"}),
+    "cli": ({"core", "model", "pipeline", "reading", "writing", "checking", "verifying", "sending"}, {"typer", "rich"}),
     "training": (
         {"core", "itk", "reading", "aligning", "packing", "model"},
         {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers", "peft"},

@@ -69,6 +69,7 @@ def synthesize(
     deid: Annotated[
         bool, typer.Option("--deid", help="Leave out the patient: new study UID, no names, dates or numbers.")
     ] = False,
+    audit: Annotated[bool, typer.Option("--audit", help="Also make each acquired contrast from the others and compare.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
@@ -78,7 +79,7 @@ def synthesize(
     from medk2n_cli.cli.asking import Places, parse_request
     from medk2n_cli.cli.synthesising import Machine, Output, Talk, synthesise_to_folder
 
-    output = Output(out, overwrite, form.lower(), deid)
+    output = Output(out, overwrite, form.lower(), deid, audit)
     request = parse_request(Places(tuple(study), one_study, rules), want, use or [], ignore, (grid, register))
     request = replace(request, dicom_only=output.dicom_only)
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
@@ -104,6 +105,39 @@ def scan(
         _print_json(data)
     else:
         show_scan(data)
+
+
+@app.command(epilog="Example: medk2n audit --in study/ --out audit/")
+def audit(
+    study: Annotated[
+        list[Path], typer.Option("--in", help="A study: folder, zip or file; repeated, each is a study of its own.")
+    ],
+    want: Annotated[str, typer.Option(help="Acquired modalities to try, e.g. T2,FLAIR; 'all' tries each.")] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for pages, audit.csv and audit.json.")] = Path("medk2n-audit"),
+    use: Annotated[list[str] | None, _USE] = None,
+    one_study: Annotated[str | None, _STUDY] = None,
+    rules: Annotated[Path | None, _RULES] = None,
+    register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
+    weights: Annotated[str | None, _WEIGHTS] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier audit in --out.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Synthesise each acquired contrast from the others and compare: how the weights do on this scanner and patient."""
+    from medk2n_cli.cli.asking import Places, parse_request
+    from medk2n_cli.cli.auditing import audit_studies, fail_on_some
+    from medk2n_cli.cli.synthesising import Machine
+    from medk2n_cli.cli.tables import audit_table
+
+    wanted = "missing" if want.strip().lower() == "all" else want
+    request = parse_request(Places(tuple(study), one_study, rules), wanted, use or [], "", ("auto", register))
+    data = audit_studies(request, out, Machine(weights, device), overwrite)
+    if not as_json:
+        audit_table(data["rows"])
+        typer.echo(f"written to {out}: audit.csv, audit.json, audit_*.html")
+    fail_on_some(data)
+    if as_json:
+        _print_json(data)
 
 
 @app.command(epilog="Example: medk2n verify result/")

@@ -14,8 +14,9 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from medk2n_cli import __version__
-from medk2n_cli.cli.tables import console, table
-from medk2n_cli.core.errors import RequestError
+from medk2n_cli.checking.audit import audit
+from medk2n_cli.cli.tables import audit_table, console, table
+from medk2n_cli.core.errors import RequestError, StudyError
 from medk2n_cli.core.fusion import FusionReport
 from medk2n_cli.core.study import Series
 from medk2n_cli.model.session import Session
@@ -65,12 +66,13 @@ class Talk:
 
 @dataclass(frozen=True)
 class Output:
-    """Where the result goes, and as what: auto, nifti, dicom or both; auto is DICOM where every source is."""
+    """Where the result goes, and as what: auto, nifti, dicom or both; auto is DICOM where every source is; an audit or not."""
 
     folder: Path
     overwrite: bool = False
     form: str = "auto"
     deidentify: bool = False
+    audit: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in _FORMATS:
@@ -106,10 +108,13 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
             for stage, seconds in result.seconds.items():
                 talk.say(f"{stage}: {seconds:.1f} s")
             formats = output.formats(result.sources.values())
-            acquired = Acquired(result.study, result.sources, result.views)
+            rows = _audit(request, where, session) if output.audit else ()
+            acquired = Acquired(result.study, result.sources, result.views, rows)
             files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
     if not talk.quiet:
         _show(result.synthesis.report)
+        if rows:
+            audit_table(rows)
         console().print(f"written to {out}: report.html, {_written(formats)}, preview, report.json", markup=False)
     return {
         "out": str(out),
@@ -117,7 +122,17 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
         "manifest": MANIFEST,
         "seconds": dict(result.seconds),
         "report": result.synthesis.report.to_dict(),
+        "audit": list(rows),
     }
+
+
+def _audit(request: Request, where: tuple[Path, ...], session: Session) -> tuple[dict[str, object], ...]:
+    """Rows of leave-one-out on this study; none where there is nothing to leave out, and that is said."""
+    try:
+        return tuple(r.to_dict() for r in audit(replace(request, where=where, want=None), session).rows)
+    except StudyError as failure:
+        console(stderr=True).print(f"no audit: {failure.problem}", markup=False)
+        return ()
 
 
 def _facts(request: Request, session: Session, result: Result) -> dict[str, object]:

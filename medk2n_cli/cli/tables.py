@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+_AUDIT_COLUMNS = ("contrast", "from", "R2", "R2 windowed", "PSNR dB", "SSIM", "predicted", "error", "expected")
 
 
 def console(stderr: bool = False) -> Console:
@@ -22,3 +25,25 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per contrast, at most 80 columns."""
+    lines = [
+        (
+            f"{r['study']}: {r['target']}" if "study" in r else r["target"],
+            "+".join(r["sources"]),
+            f"{r['r2']:.2f}",
+            f"{r['r2_windowed']:.2f}",
+            f"{r['psnr']:.1f}",
+            f"{r['ssim']:.2f}",
+            f"{r['predicted_ssim']:.2f}",
+            f"{r['error']:.0f}",
+            f"{r['expected_error']:.0f}",
+        )
+        for r in rows
+    ]
+    console().print(table("AUDIT ON THE PATIENT'S OWN DATA", _AUDIT_COLUMNS, lines, right=range(2, 9)))
+    console().print(
+        "A proxy for how the weights do on this scanner and patient, not the error of a missing contrast.", markup=False
+    )

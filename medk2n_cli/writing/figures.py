@@ -27,7 +27,7 @@ _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))
 
 def preview(views: Views, target: Modality) -> bytes:
     """PNG: axial, coronal and sagittal through the middle of the head; inputs, the target, its expected error."""
-    columns = [*((m.value, a, False) for m, a in views.inputs.items())]
+    columns = [(m.value, a, False) for m, a in views.inputs.items() if m is not target]
     columns += [(f"acquired {target.value}", views.truths[target], False)] if target in views.truths else []
     columns.append((f"SYNTH {target.value}", views.targets[target], True))
     planes = _planes(views)
@@ -50,13 +50,13 @@ def preview(views: Views, target: Modality) -> bytes:
     return _encoded(figure, "png")
 
 
-def strip(views: Views, target: Modality) -> bytes:
-    """JPEG: slices through the head; a row per input, the target, and the target under its expected error."""
+def strip(views: Views, target: Modality, error: str = "expected error") -> bytes:
+    """JPEG: slices through the head; a row per input, the acquired target if any, the made one, and it under its error."""
     numbers = views.slices(STRIP_SLICES)
-    rows: list[tuple[str, Image, bool]] = [(m.value, a, False) for m, a in views.inputs.items()]
+    rows: list[tuple[str, Image, bool]] = [(m.value, a, False) for m, a in views.inputs.items() if m is not target]
     rows += [(f"acquired\n{target.value}", views.truths[target], False)] if target in views.truths else []
     made = views.targets[target]
-    rows += [(f"SYNTH\n{target.value}", made, True), ("expected\nerror", made, True)]
+    rows += [(f"SYNTH\n{target.value}", made, True), (error.replace(" ", "\n"), made, True)]
     window = _crop(views.head)
     height = (window[1].stop - window[1].start) / (window[0].stop - window[0].start)
     size = (1.25 * len(numbers) + 0.7, 1.25 * height * len(rows) + 0.3)

@@ -30,6 +30,7 @@ class Page:
         provenance: (name, value) pairs, in order.
         audits: rows of an audit, as `audit.AuditRow.to_dict` gives them; empty where none was asked for.
         heading: of the page.
+        measured: the error shown is the measured one, not the expected one.
     """
 
     report: FusionReport
@@ -38,6 +39,7 @@ class Page:
     provenance: tuple[tuple[str, str], ...]
     audits: tuple[Mapping[str, object], ...] = ()
     heading: str = ""
+    measured: bool = False
 
 
 def write_page(file: Path, page: Page) -> Path:
@@ -59,12 +61,13 @@ def write_page(file: Path, page: Page) -> Path:
             warnings=[*report.warnings, *(f"{t.modality.value}: {w}" for t in report.targets for w in t.warnings)],
             audits=page.audits,
             sources=[m.value for m in sources],
-            targets=[_target(t, sources, page.views) for t in report.targets],
+            targets=[_target(t, sources, page) for t in report.targets],
             inputs=[_input(i) for i in report.inputs],
             unused=[{"label": s.label, "why": s.unused} for s in page.unused],
             provenance=page.provenance,
             error_bar=error_bar(),
             error_top=f"{ERROR_TOP * _UNITS_PER_NETWORK:.0f} or more (normal tissue is near 500)",
+            error_name="Measured" if page.measured else "Expected",
             viewer=False,
         ),
         encoding="utf-8",
@@ -72,9 +75,9 @@ def write_page(file: Path, page: Page) -> Path:
     return file
 
 
-def _target(target: TargetReport, sources: Sequence[Modality], views: Views) -> dict[str, object]:
+def _target(target: TargetReport, sources: Sequence[Modality], page: Page) -> dict[str, object]:
     cells = {c.source: c for c in target.contributions}
-    name = target.modality.value
+    name, error = target.modality.value, "measured error" if page.measured else "expected error"
     return {
         "name": name,
         "heading": f"Synthetic {name}",
@@ -82,8 +85,8 @@ def _target(target: TargetReport, sources: Sequence[Modality], views: Views) -> 
         "cells": [cells.get(m) for m in sources],
         "words": in_words(target),
         "warnings": target.warnings,
-        "alt": f"{WATERMARK}. Slices through the head from below: the inputs, the synthetic {name}, and its expected error.",
-        "strip": base64.b64encode(strip(views, target.modality)).decode("ascii"),
+        "alt": f"{WATERMARK}. Slices through the head from below: the inputs, the synthetic {name}, and its {error}.",
+        "strip": base64.b64encode(strip(page.views, target.modality, error)).decode("ascii"),
         "curves": curves(target) if target.slice_quality else "",
     }
 

@@ -36,6 +36,8 @@ def write_result(
         written = _images(aside, synthesis, acquired, formats, facts)
         written.append(write_json(aside / "report.json", synthesis.report.to_dict()))
         written.append(write_weights_csv(aside, synthesis.report))
+        if acquired.audits:
+            written.append(write_json(aside / "audit.json", {"synthetic": True, "rows": list(acquired.audits)}))
         pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats.deidentify)
         written += pictures
         digests = [FileDigest(_name(s), _digest(f), "input") for s in acquired.sources.values() for f in dict.fromkeys(s.files)]
@@ -86,6 +88,21 @@ def _pictures(
         for file in (*made, aside / "report.html"):
             file.unlink(missing_ok=True)
         return [], failure
+
+
+def commit_with_manifest(folder: OutputFolder, facts: Mapping[str, object]) -> None:
+    """Everything in the staging folder becomes an output, listed with its digest, and is put in place.
+
+    Raises:
+        OutputError: something cannot be written.
+    """
+    try:
+        files = sorted(f for f in folder.staging.rglob("*") if f.is_file())
+        digests = [FileDigest(f.relative_to(folder.staging).as_posix(), _digest(f), "output") for f in files]
+        write_manifest(folder.staging, facts, digests)
+        folder.commit()
+    except OSError as failure:
+        raise unwritable(folder.path, failure) from failure
 
 
 def provenance(facts: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
