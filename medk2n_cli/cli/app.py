@@ -140,6 +140,25 @@ def audit(
         _print_json(data)
 
 
+@app.command(epilog="Example: medk2n compare result/ FLAIR.nii.gz --out difference/")
+def compare(
+    a: Annotated[Path, typer.Argument(help="A result folder, a study, or an image: what is compared with.")],
+    b: Annotated[Path, typer.Argument(help="Another one: what is compared.")],
+    modality: Annotated[str, typer.Option(help="Only this contrast; also what an image is whose name does not say it.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for difference images and numbers.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in --out.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Two results, or a result and a real volume: same place, metrics, difference images."""
+    from medk2n_cli.cli.comparing import compare_images, show_comparison
+
+    data = compare_images(a, b, modality, out, overwrite)
+    if as_json:
+        _print_json(data)
+    else:
+        show_comparison(data)
+
+
 @app.command(epilog="Example: medk2n verify result/")
 def verify(
     result: Annotated[Path, typer.Argument(help="A folder that synthesize wrote.")],

@@ -87,5 +87,13 @@ def _adc_scale(deep_values: NDArray[np.float32]) -> Scale:
 
 def to_units(modality: Modality, network: NDArray[np.float32]) -> NDArray[np.float32]:
     """Network scale -> what we write: 1e-6 mm2/s for ADC, arbitrary units (normal tissue near 500) else."""
-    gain = ADC_TOP_MM2_S / TOP * 1e6 if modality.is_quantitative else OUTPUT_GAIN
-    return np.asarray(network * np.float32(gain), dtype=np.float32)
+    return np.asarray(network * np.float32(_output_gain(modality)), dtype=np.float32)
+
+
+def from_units(modality: Modality, written: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What we write -> network scale: the way back of `to_units`."""
+    return np.asarray(written / np.float32(_output_gain(modality)), dtype=np.float32)
+
+
+def _output_gain(modality: Modality) -> float:
+    return ADC_TOP_MM2_S / TOP * 1e6 if modality.is_quantitative else OUTPUT_GAIN

@@ -142,6 +142,18 @@ def _labelled(series: list[Series]) -> list[Series]:
     return told
 
 
+def load_slices(label: str, slices: Sequence[Slice]) -> Volume:
+    """The voxels of slices that form one volume, whatever they show: how a written result is read again.
+
+    Raises:
+        Unusable: they form no volume.
+        StudyError: as `load_volume`.
+    """
+    stacked = stack(slices)
+    files, frames = tuple(s.file for s in stacked.slices), tuple(s.frame for s in stacked.slices)
+    return load_volume(Series(label, files, stacked.grid, frames=frames))
+
+
 def load_volume(series: Series) -> Volume:
     """Voxels of a series, rescaled as its headers say.
 

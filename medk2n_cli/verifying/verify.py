@@ -16,7 +16,7 @@ from medk2n_cli.core.errors import Medk2nError, OutputError
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading import dicom, nifti
-from medk2n_cli.reading.dicom_geometry import Unusable, stack
+from medk2n_cli.reading.dicom_geometry import Unusable
 from medk2n_cli.reading.dicom_headers import Slice, read_slices
 
 MANIFEST, SCHEMA = "result.json", "medk2n.result/1"
@@ -146,16 +146,10 @@ def _series(folder: Path, objects: Mapping[str, Slice]) -> tuple[dict[str, Volum
         if len({s.text("SeriesInstanceUID") for s in slices}) > 1:
             findings.append(Finding(place, "its objects belong to several series"))
         try:
-            found[_target(place)] = _volume(place, slices)
+            found[_target(place)] = dicom.load_slices(place, slices)
         except (Unusable, Medk2nError) as failure:
             findings.append(Finding(place, str(failure)))
     return found, findings
-
-
-def _volume(place: str, slices: list[Slice]) -> Volume:
-    stacked = stack(slices)
-    files, frames = tuple(s.file for s in stacked.slices), tuple(s.frame for s in stacked.slices)
-    return dicom.load_volume(Series(place, files, stacked.grid, frames=frames))
 
 
 def _agree(volumes: Mapping[str, Volume], placed: Mapping[str, Volume]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,15 @@ _WARNING = "#ffb000"
 # Okabe and Ito: told apart by everyone; the dashes tell them apart in print.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the rows of a strip are called."""
+
+    truth: str = "acquired"
+    made: str = "SYNTH"
+    error: str = "expected error"
 
 
 def preview(views: Views, target: Modality) -> bytes:
@@ -50,13 +60,13 @@ def preview(views: Views, target: Modality) -> bytes:
     return _encoded(figure, "png")
 
 
-def strip(views: Views, target: Modality, error: str = "expected error") -> bytes:
+def strip(views: Views, target: Modality, labels: Labels | None = None) -> bytes:
     """JPEG: slices through the head; a row per input, the acquired target if any, the made one, and it under its error."""
-    numbers = views.slices(STRIP_SLICES)
+    labels, numbers = labels or Labels(), views.slices(STRIP_SLICES)
     rows: list[tuple[str, Image, bool]] = [(m.value, a, False) for m, a in views.inputs.items() if m is not target]
-    rows += [(f"acquired\n{target.value}", views.truths[target], False)] if target in views.truths else []
+    rows += [(f"{labels.truth}\n{target.value}", views.truths[target], "SYNTH" in labels.truth)] if target in views.truths else []
     made = views.targets[target]
-    rows += [(f"SYNTH\n{target.value}", made, True), (error.replace(" ", "\n"), made, True)]
+    rows += [(f"{labels.made}\n{target.value}", made, "SYNTH" in labels.made), (labels.error.replace(" ", "\n"), made, True)]
     window = _crop(views.head)
     height = (window[1].stop - window[1].start) / (window[0].stop - window[0].start)
     size = (1.25 * len(numbers) + 0.7, 1.25 * height * len(rows) + 0.3)

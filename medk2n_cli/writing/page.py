@@ -13,7 +13,7 @@ from medk2n_cli.core.fusion import FusionReport, InputReport, TargetReport
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.views import Views
-from medk2n_cli.writing.figures import ERROR_TOP, WATERMARK, curves, error_bar, strip
+from medk2n_cli.writing.figures import ERROR_TOP, WATERMARK, Labels, curves, error_bar, strip
 
 _LOW_QUALITY = 0.6
 _UNITS_PER_NETWORK = 1000  # an expected error as it is written beside volumes
@@ -86,7 +86,7 @@ def _target(target: TargetReport, sources: Sequence[Modality], page: Page) -> di
         "words": in_words(target),
         "warnings": target.warnings,
         "alt": f"{WATERMARK}. Slices through the head from below: the inputs, the synthetic {name}, and its {error}.",
-        "strip": base64.b64encode(strip(page.views, target.modality, error)).decode("ascii"),
+        "strip": base64.b64encode(strip(page.views, target.modality, Labels(error=error))).decode("ascii"),
         "curves": curves(target) if target.slice_quality else "",
     }
 

@@ -370,10 +370,10 @@ def test_the_report_for_machines_names_weights_gates_and_algorithm(derived: tupl
 
 
 def test_the_voxels_read_back_with_our_own_reader(derived: tuple[Path, list[Path], Volume]) -> None:
+    from medk2n_cli.reading.dicom import load_slices
     from medk2n_cli.reading.dicom_headers import read_slices
-    from medk2n_cli.verifying.verify import _volume
 
     _, files, volume = derived
-    back = _volume("x", [s for f in files[:-1] for s in read_slices(f)])
+    back = load_slices("x", [s for f in files[:-1] for s in read_slices(f)])
     assert np.array_equal(back.array, np.rint(volume.array))
     assert back.grid.same_place(volume.grid)
