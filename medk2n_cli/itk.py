@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medk2n_cli.core.geometry import Grid
+from medk2n_cli.core.volumes import Volume
 
 
 def grid_of(image: sitk.Image) -> Grid:
@@ -38,6 +39,12 @@ def to_image(array: NDArray[np.generic], grid: Grid) -> sitk.Image:
 def to_array(image: sitk.Image) -> NDArray[np.float32]:
     """3-D ITK image -> (I, J, K) float32."""
     return np.ascontiguousarray(sitk.GetArrayViewFromImage(image).T, dtype=np.float32)
+
+
+def read_volume(file: Path) -> Volume:
+    """A 3-D image file as a volume."""
+    image = sitk.ReadImage(str(file))
+    return Volume(to_array(image), grid_of(image), "")
 
 
 def to_lps_array(file: Path) -> NDArray[np.float32]:

@@ -18,8 +18,10 @@ from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
 
 SLOTS = list(Modality)
-LESION_WEIGHT = 6.0  # at 2, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR
-_AT_LESION, _LESION_JITTER_MM = 0.4, 20.0
+# At 2, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR. At 6, healthy sulci were taken for
+# lesions (3.7 ml of hyperintensity invented in healthy heads, against 0.3 ml).
+LESION_WEIGHT = 4.0
+_AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.4, 0.35, 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,8 @@ class SimulatedPool:
 
     def _at_lesion(self, source: HeadTensors, draw: Draw) -> NDArray[np.float64]:
         """(3,) about where one of the lesions comes to lie, mm from the brain's centre."""
-        lesion = draw.lesions[self._rng.integers(len(draw.lesions))]
+        size = np.array([max(one.radii) for one in draw.lesions])  # else a tumour drowns among small lesions
+        lesion = draw.lesions[self._rng.choice(len(size), p=size / size.sum())]
         return np.asarray(np.linalg.inv(draw.pose.astype(float)) @ (np.array(lesion.centre) - source.brain_centre))
 
     def _render(self) -> tuple[Sample, NDArray[np.float64]]:
@@ -124,12 +127,13 @@ class SimulatedPool:
 
 @dataclass(frozen=True, eq=False)
 class PackedStudy:
-    """A real study as the tool packs it: images (m, S, H, W) float16 on the network's scale, head (S, H, W)."""
+    """A real study as the tool packs it: images (m, S, H, W) float16 on the network's scale; head, lesion (S, H, W)."""
 
     name: str
     images: Tensor
     slots: tuple[int, ...]
     head: Tensor
+    lesion: Tensor
     stripped: bool
 
     @classmethod
@@ -137,7 +141,8 @@ class PackedStudy:
         """Read what `training prepare` wrote."""
         z = np.load(file)
         images, head = torch.from_numpy(z["images"]), torch.from_numpy(z["head"])
-        return cls(file.stem, images, tuple(z["slots"].tolist()), head, bool(z["stripped"]))
+        lesion = torch.from_numpy(z["lesion"]) if "lesion" in z else torch.zeros_like(head)
+        return cls(file.stem, images, tuple(z["slots"].tolist()), head, lesion, bool(z["stripped"]))
 
 
 class RealStudies:
@@ -146,6 +151,9 @@ class RealStudies:
     def __init__(self, studies: list[PackedStudy], crop: tuple[int, int]) -> None:
         self._studies, self._crop = studies, crop
         self._slices = [torch.nonzero(s.head.flatten(1).float().mean(1) > 0.02)[:, 0] for s in studies]
+        self._diseased = [
+            torch.nonzero(s.lesion[k].flatten(1).any(1))[:, 0] for s, k in zip(studies, self._slices, strict=True)
+        ]  # positions in `_slices`
         # A study counts by its contrasts: more of them say more about how contrasts relate.
         share = np.array([(len(s.slots) - 1.0) ** 1.5 for s in studies])
         self._share = share / share.sum()
@@ -158,10 +166,14 @@ class RealStudies:
     def _sample(self, number: int, chance: np.random.Generator) -> Sample:
         study, slices = self._studies[number], self._slices[number]
         rank = int(chance.integers(len(slices)))
+        diseased = self._diseased[number]
+        around = study.head
+        if len(diseased) and chance.random() < _AT_REAL_LESION:
+            rank, around = int(diseased[int(chance.integers(len(diseased)))]), study.lesion
         centre = int(slices[rank])
-        corner = _corner(study.head[centre], self._crop, chance)
-        head = _cut(study.head[centre], *corner, self._crop)
-        part, head = _turned(self._crop_of(study, centre, corner).float(), head.float(), chance)
+        corner = _corner(around[centre], self._crop, chance)
+        masks = torch.stack([_cut(m[centre], *corner, self._crop) for m in (study.head, study.lesion)]).float()
+        part, (head, lesion) = _turned(self._crop_of(study, centre, corner).float(), masks, chance)
         acquired = self._stranger(number, rank / len(slices), corner, chance)
         missing = acquired.flatten(1).amax(1) == 0
         inside, stranger = list(study.slots), acquired.clone()
@@ -170,7 +182,8 @@ class RealStudies:
         stranger[missing] = acquired[missing].flip(-1)
         truth = torch.zeros(len(SLOTS), *part.shape[2:], dtype=torch.float16)
         truth[inside] = part[:, 1].half()
-        return Sample(acquired, truth, (0.05 + 0.95 * head).half(), study.slots, stranger)
+        weight = 0.05 + 0.95 * head + (LESION_WEIGHT - 1) * head * lesion
+        return Sample(acquired, truth, weight.half(), study.slots, stranger)
 
     def _crop_of(self, study: PackedStudy, centre: int, corner: tuple[int, int]) -> Tensor:
         depth = study.images.shape[1]
@@ -190,16 +203,16 @@ class RealStudies:
         return found
 
 
-def _turned(images: Tensor, head: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Rotated by about 6 degrees and scaled by about 6 % in plane, all contrasts alike; half of the crops stay."""
+def _turned(images: Tensor, masks: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(m, C, H, W), (n, H, W) rotated by about 6 degrees and scaled by about 6 % in plane; half of the crops stay."""
     if chance.random() < 0.5:
-        return images, head
+        return images, masks
     angle, scale = chance.normal(0, 0.1), chance.normal(1, 0.06)
     c, s = float(np.cos(angle) * scale), float(np.sin(angle) * scale)
-    grid = F.affine_grid(torch.tensor([[[c, -s, 0.0], [s, c, 0.0]]]), [1, 1, *head.shape], align_corners=False)
-    stack = torch.cat([images.flatten(0, 1), head[None]])
+    grid = F.affine_grid(torch.tensor([[[c, -s, 0.0], [s, c, 0.0]]]), [1, 1, *masks.shape[1:]], align_corners=False)
+    stack = torch.cat([images.flatten(0, 1), masks])
     moved = F.grid_sample(stack[None], grid, align_corners=False)[0]
-    return moved[:-1].reshape(images.shape), (moved[-1] > 0.5).float()
+    return moved[: -len(masks)].reshape(images.shape), (moved[-len(masks) :] > 0.5).float()
 
 
 def _reacquired(images: Tensor, chance: np.random.Generator) -> Tensor:

@@ -8,23 +8,20 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medk2n_cli import itk
 from medk2n_cli.aligning.align import align
-from medk2n_cli.aligning.resample import resample
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput
-from medk2n_cli.core.volumes import Volume
 from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.gates import synthesise
 from medk2n_cli.training.metrics import rounded
 from medk2n_cli.training.network import MedK2N
+from medk2n_cli.training.prepare import lesion_mask
 from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Lesion, draw_study
 from medk2n_cli.training.simulate.heads import Head
@@ -84,11 +81,10 @@ def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
     """A real study and its lesion mask, as the tool packs them."""
     aligned = align(load(scan([folder]).chosen()))
     packed = pack(aligned)
-    image = sitk.ReadImage(str(folder / mask))
-    lesions = resample(Volume(itk.to_array(image), itk.grid_of(image), ""), aligned.grid).array
+    lesions = lesion_mask(folder, aligned, packed.box, mask)
     images = dict(zip(packed.input.have, packed.input.stack, strict=True))
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
-    return _Case(folder.name, "MS lesion", images, head, (cut(lesions, packed.box) > 0.5) & head, aligned.grid.spacing[2])
+    return _Case(folder.name, "MS lesion", images, head, lesions, aligned.grid.spacing[2])
 
 
 def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:

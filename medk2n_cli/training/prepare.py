@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medk2n_cli.core.errors import Medk2nError
+from medk2n_cli.core.volumes import AlignedStudy
+from medk2n_cli.packing.pack import Box
 from medk2n_cli.training.baselines import TrainingVoxels
 from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.simulate.heads import load_heads, store_head
@@ -20,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 def prepare(folder: Path, out: Path) -> Path:
     """One study folder -> ``out/NAME.npz`` (`study_name`), kept if newer than the study.
 
-    It holds images (m, S, H, W) float16, slots, head, spacing.
+    It holds images (m, S, H, W) float16, slots, head, lesion (all false where the study has no mask), spacing.
 
     Raises:
         StudyError: the study cannot be read or aligned.
@@ -43,11 +46,24 @@ def prepare(folder: Path, out: Path) -> Path:
         images=packed.input.stack.astype(np.float16),
         slots=[SLOTS.index(m) for m in packed.input.have],
         head=cut(aligned.head.astype(np.float32), packed.box) > 0,
+        lesion=lesion_mask(folder, aligned, packed.box),
         stripped=aligned.stripped,
         spacing=aligned.grid.spacing,
     )
     part.rename(file)
     return file
+
+
+def lesion_mask(folder: Path, aligned: AlignedStudy, box: Box, name: str = "lesions.nii.gz") -> NDArray[np.bool_]:
+    """(D, H, W) the study's mask of lesions as the network sees the study; all false where it has none."""
+    from medk2n_cli import itk
+    from medk2n_cli.aligning.resample import resample
+    from medk2n_cli.packing.pack import cut
+
+    if not (folder / name).is_file():
+        return cut(np.zeros(aligned.grid.shape, np.float32), box) > 0
+    mask = itk.read_volume(folder / name)
+    return cut(resample(mask, aligned.grid).array * aligned.head, box) > 0.5
 
 
 def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> tuple[Path, ...]:

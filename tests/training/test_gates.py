@@ -18,7 +18,9 @@ TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=
 
 def study(name: str, seed: int, slots: tuple[int, ...]) -> PackedStudy:
     images = torch.rand((len(slots), 6, 48, 32), generator=torch.Generator().manual_seed(seed)).half()
-    return PackedStudy(name, images, slots, torch.ones(6, 48, 32, dtype=torch.bool), True)
+    return PackedStudy(
+        name, images, slots, torch.ones(6, 48, 32, dtype=torch.bool), torch.zeros(6, 48, 32, dtype=torch.bool), True
+    )
 
 
 def test_every_auxiliary_of_every_subset_is_spoiled_in_turn() -> None:

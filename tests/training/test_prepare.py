@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.training.fit import Sources, fit  # noqa: E402
-from medk2n_cli.training.prepare import bundle, prepare_all  # noqa: E402
+from medk2n_cli.training.prepare import bundle, prepare, prepare_all  # noqa: E402
 from medk2n_cli.training.recipe import Recipe  # noqa: E402
 from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
 from tests import phantom  # noqa: E402
@@ -79,3 +79,25 @@ def test_a_bundle_is_all_that_training_needs(tmp_path: Path) -> None:
         np.load(f / "BraTS-GLI-00005-000.npz")["images"].astype(float) for f in (tmp_path / "cache", made / "studies")
     )
     assert np.abs(whole - small).max() <= 1 / 1024 + 1e-3
+
+
+def test_a_mask_of_lesions_comes_along_and_draws_training_to_them(tmp_path: Path) -> None:
+    from medk2n_cli.training.dataset import LESION_WEIGHT, PackedStudy, RealStudies
+
+    grid = phantom.axial((2.0, 2.0, 6.0))
+    for name in ("healthy", "ill"):
+        phantom.write_study(tmp_path / name, (Modality.T1, Modality.FLAIR), grid)
+    lps = phantom.points(grid)
+    phantom.write(tmp_path / "ill" / "lesions.nii.gz", (np.linalg.norm(lps - [20, 10, 10], axis=-1) < 8).astype(np.uint8), grid)
+    healthy, ill = (PackedStudy.load(prepare(tmp_path / name, tmp_path / "packed")) for name in ("healthy", "ill"))
+    assert not healthy.lesion.any()
+    volume_mm3 = float(ill.lesion.sum()) * 6
+    assert volume_mm3 == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.25)
+    assert not (ill.lesion & ~ill.head).any()
+    chance = np.random.default_rng(0)
+    samples = RealStudies([ill], (48, 48)).draw(60, chance)
+    seen = sum(bool((s.weight > 1.5).any()) for s in samples)
+    assert seen > 20, "a lesion is looked at far more often than by chance"
+    assert max(float(s.weight.max()) for s in samples) == pytest.approx(LESION_WEIGHT, rel=0.01)
+    assert torch.isfinite(torch.stack([s.weight for s in samples])).all()
+    assert all(float(s.weight.max()) <= 1 for s in RealStudies([healthy], (48, 48)).draw(10, chance))
