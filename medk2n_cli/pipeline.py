@@ -19,8 +19,9 @@ from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.plan import plan
 from medk2n_cli.model.session import Session, open_session, run
 from medk2n_cli.model.store import find
+from medk2n_cli.packing.concerns import concerns, refuse
 from medk2n_cli.packing.pack import pack
-from medk2n_cli.packing.unpack import Answer, fusion_report, unpack_volumes, views
+from medk2n_cli.packing.unpack import Answer, fusion_report, looks_wrong, unpack_volumes, views
 from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.reading.rules import Rules
 from medk2n_cli.reading.scan import load, scan
@@ -43,6 +44,7 @@ class Request:
         alignment: output grid and whether to register.
         study: UID of the one DICOM study to take, or None where there is one.
         rules: what the site calls its series.
+        strict: refuse what would only be warned of: input unlike what the weights were trained on.
         shown: name of the first place in messages, where it was unpacked from an archive.
         dicom_only: refuse a study of which a source is no DICOM series, since the result is to be one.
     """
@@ -54,6 +56,7 @@ class Request:
     alignment: Alignment = field(default_factory=Alignment)
     study: str | None = None
     rules: Rules = field(default_factory=Rules)
+    strict: bool = False
     shown: Path | None = None
     dicom_only: bool = False
 
@@ -99,6 +102,9 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         aligned = align(volumes, request.alignment)
     with clock.stage("pack"):
         packed = pack(aligned)
+        doubts = concerns(volumes, aligned, packed.scales, card.input_limits)
+        if request.strict:
+            refuse(doubts)
     with clock.stage("run"):
         output = run(session, packed.input, want, lambda done, total: clock.tell("run", done / total))
     with clock.stage("unpack"):
@@ -106,7 +112,9 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         grid = output_grid(volumes[aligned.reference].grid, request.alignment.grid)
         made = {m: resample(v, grid) for m, v in unpack_volumes(answer).items()}
         stamp = ModelStamp(card.name, card.version, card.sha256)
-        report = fusion_report(answer, card.modalities, stamp, sources)
+        if request.strict:
+            refuse(looks_wrong(answer, card.modalities, sources))
+        report = fusion_report(answer, card.modalities, stamp, sources, [str(d) for d in doubts])
         seen = views(answer)
     return Result(Synthesis(made, report), study, seen, {m: sources[m] for m in packed.input.have}, clock.seconds)
 

@@ -69,6 +69,7 @@ def synthesize(
     deid: Annotated[
         bool, typer.Option("--deid", help="Leave out the patient: new study UID, no names, dates or numbers.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse input unlike what the weights were trained on.")] = False,
     audit: Annotated[bool, typer.Option("--audit", help="Also make each acquired contrast from the others and compare.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     as_json: Annotated[bool, _JSON] = False,
@@ -81,7 +82,7 @@ def synthesize(
 
     output = Output(out, overwrite, form.lower(), deid, audit)
     request = parse_request(Places(tuple(study), one_study, rules), want, use or [], ignore, (grid, register))
-    request = replace(request, dicom_only=output.dicom_only)
+    request = replace(request, dicom_only=output.dicom_only, strict=strict)
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
     if as_json:

@@ -55,6 +55,7 @@ class ModelCard:
         training: data, steps, seconds, in plain JSON.
         metrics: by protocol and subject, in plain JSON.
         limits: sentences.
+        input_limits: number of a study -> [lowest, highest] that training saw (see `packing.concerns`).
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelCard:
     training: dict[str, object]
     metrics: dict[str, object]
     limits: tuple[str, ...]
+    input_limits: dict[str, list[float]]
     intended_use: str
     licence: str
     schema: str = field(default=SCHEMA)

