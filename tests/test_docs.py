@@ -32,7 +32,7 @@ def test_every_command_and_option_in_the_readme_exists() -> None:
     for command in set(re.findall(r"medk2n ([a-z-]+)", README)):
         shown = run(sys.executable, "-m", "medk2n_cli", command, "--help")
         assert shown.returncode == 0, command
-    helps = "".join(run(sys.executable, "-m", "medk2n_cli", c, "--help").stdout for c in ("synthesize", "send"))
+    helps = "".join(run(sys.executable, "-m", "medk2n_cli", c, "--help").stdout for c in ("synthesize", "send", "audit"))
     for option in set(re.findall(r"`(--[a-z]+)", README)):
         assert option in helps, option
 

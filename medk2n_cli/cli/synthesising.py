@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medk2n_cli import __version__
 from medk2n_cli.checking.audit import audit
@@ -53,7 +53,13 @@ class Talk:
         if self.quiet or not sys.stderr.isatty():
             yield lambda stage, share: None
             return
-        columns = TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn()
+        columns = (
+            TextColumn("{task.description:<8}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console(stderr=True), transient=True) as bar:
             tasks = {s: bar.add_task(s, total=1.0, visible=False) for s in STAGES}
             yield lambda stage, share: bar.update(tasks[stage], completed=share, visible=True)
