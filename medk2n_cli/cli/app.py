@@ -207,6 +207,19 @@ def inspect_weights(
         show_inspection(data)
 
 
+@app.command(epilog="Example: medk2n doctor --json")
+def doctor(as_json: Annotated[bool, _JSON] = False) -> None:
+    """Examine this machine and installation: packages, devices, weights, a self-test. Paste it into a bug report."""
+    from medk2n_cli.cli.doctoring import examine, fail_if_ill, show_examination
+
+    data = examine()
+    if not as_json:
+        show_examination(data)
+    fail_if_ill(data)
+    if as_json:
+        _print_json(data)
+
+
 @app.command(epilog="Example: medk2n demo --out demo/")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the study and the result.")] = Path("medk2n-demo"),

@@ -55,6 +55,7 @@ class ModelCard:
         training: data, steps, seconds, in plain JSON.
         metrics: by protocol and subject, in plain JSON.
         limits: sentences.
+        self_test: what the graph answered to `selftest.probe` when it was exported.
         input_limits: number of a study -> [lowest, highest] that training saw (see `packing.concerns`).
     """
 
@@ -75,6 +76,7 @@ class ModelCard:
     metrics: dict[str, object]
     limits: tuple[str, ...]
     input_limits: dict[str, list[float]]
+    self_test: tuple[float, ...]
     intended_use: str
     licence: str
     schema: str = field(default=SCHEMA)

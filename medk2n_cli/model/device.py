@@ -61,6 +61,11 @@ def choose_device(asked: str = "auto", threads: int = 0) -> Device:
     return Device(asked if ":" in asked else "cuda:0", f"{asked} was asked for", threads)
 
 
+def providers() -> list[str]:
+    """What this ONNX Runtime was built with."""
+    return list(ort.get_available_providers())
+
+
 def cuda_problem() -> str | None:
     """Why CUDA cannot be used here, or None."""
     if _CUDA not in ort.get_available_providers():

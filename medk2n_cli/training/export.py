@@ -17,7 +17,11 @@ from torch import Tensor
 from medk2n_cli import __version__
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import MULTIPLE
+from medk2n_cli.model import selftest
 from medk2n_cli.model.card import ModelCard, PairStatistics, card_file, sha256_of
+from medk2n_cli.model.device import choose_device
+from medk2n_cli.model.session import open_session
+from medk2n_cli.model.store import Weights
 from medk2n_cli.training import sam2
 from medk2n_cli.training.checkpoint import Progress, load_network
 from medk2n_cli.training.network import Exported, MedK2N
@@ -76,6 +80,7 @@ def export(checkpoint: Path, file: Path, measured: Measured) -> ModelCard:
         if worst > TOLERANCE:
             raise Disagreement(f"ONNX Runtime and torch differ by {worst:.2e}, more than {TOLERANCE:.0e}")
         card = replace(make_card(network, progress, file.stem, measured), sha256=sha256_of(part))
+        card = replace(card, self_test=selftest.answer(open_session(Weights(part, card), choose_device("cpu"))))
         card_part = card_file(part)
         card_part.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
         part.rename(file)
@@ -186,6 +191,7 @@ def make_card(network: MedK2N, progress: Progress, name: str, measured: Measured
         metrics=measured.metrics,
         limits=(*LIMITS, sam2.limit(progress.encoder)),
         input_limits=INPUT_LIMITS,
+        self_test=(),
         intended_use=INTENDED_USE,
         licence="Apache-2.0",
     )
