@@ -10,7 +10,7 @@ from medk2n_cli.model.session import Session, run
 
 TOLERANCE = 2e-3  # float32 convolutions differ in the fourth place between processors
 _SIZE, _SLICES = 64, 4
-_SLICE_NUMBERS = ("quality", "w_global", "threshold", "identity")
+_SLICE_NUMBERS = ("quality", "w_global", "threshold", "gain")
 
 
 def probe() -> ModelInput:
@@ -24,12 +24,13 @@ def probe() -> ModelInput:
 
 
 def answer(session: Session) -> tuple[float, ...]:
-    """A few numbers that depend on every part of the graph: the image's mean and spread, quality, weights, thresholds, identity."""
+    """A few numbers that depend on every part of the graph: image, expected error, quality, weights, thresholds, identity."""
     targets = [m for m in session.weights.card.modalities if m not in (Modality.T1, Modality.T2)][:2]
     output = run(session, probe(), targets)
     image = output.synthesised
     numbers = [image.mean(), image.std(), np.abs(np.diff(image, axis=-1)).mean(), output.expected_error.mean()]
     numbers += [getattr(output, name).mean() for name in _SLICE_NUMBERS]
+    numbers.append(output.identity.max(-1).mean())
     return tuple(round(float(n), 5) for n in numbers)
 
 
