@@ -89,6 +89,41 @@ def synthesize(
         _print_json(data)
 
 
+@app.command(epilog="Example: medk2n batch --in export/ --out results/ --resume")
+def batch(
+    export: Annotated[Path, typer.Option("--in", help="A folder of many studies, DICOM or NIfTI, sorted anyhow.")],
+    out: Annotated[Path, typer.Option(help="Folder for one result folder per study, batch.csv and batch.jsonl.")],
+    want: Annotated[str, typer.Option(help="Modalities to make; 'missing' asks for all that a study lacks.")] = "missing",
+    rules: Annotated[Path | None, _RULES] = None,
+    ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
+    weights: Annotated[str | None, _WEIGHTS] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    form: Annotated[str, typer.Option("--format", help="auto, dicom, nifti or both.")] = "auto",
+    deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip results of the same files, options and weights.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
+    part: Annotated[str, typer.Option(help="Only a part of the studies: 2/8 is the second of eight.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which studies there are.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Synthesise many studies, weights loaded once, one row each as it goes. Exit code 8 if some failed."""
+    from medk2n_cli.cli.asking import Places, parse_request
+    from medk2n_cli.cli.batching import SOME_FAILED, Slice, run_batch, summary
+    from medk2n_cli.cli.synthesising import Machine, Output
+
+    output = Output(out, overwrite, form.lower(), deid)
+    request = parse_request(Places((export,), rules=rules), want, [], ignore, ("auto", True))
+    request = replace(request, dicom_only=output.dicom_only, shown=None)
+    data = run_batch(export, request, output, Machine(weights, device), Slice.parse(part, limit), resume, dry_run)
+    if as_json:
+        _print_json(data)
+    else:
+        typer.echo(f"{out}: {summary(data)}")
+    if any(row["status"] == "failed" for row in data["rows"]):
+        raise typer.Exit(SOME_FAILED)
+
+
 @app.command(epilog="Example: medk2n scan study/")
 def scan(
     study: Annotated[list[Path], typer.Argument(help="Folders of DICOM or NIfTI files, files, or zips of them.")],

@@ -24,7 +24,7 @@ from medk2n_cli.pipeline import STAGES, Request, Result, open_weights, synthesis
 from medk2n_cli.pipeline import Progress as Tell
 from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.writing.acquired import Acquired, Formats
-from medk2n_cli.writing.folder import MANIFEST, open_folder
+from medk2n_cli.writing.folder import MANIFEST, OutputFolder, open_folder
 from medk2n_cli.writing.result import write_result
 
 _FORMATS = ("auto", "dicom", "nifti", "both")
@@ -103,20 +103,34 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
     Raises:
         Medk2nError: any of its kinds; the output folder is then as it was.
     """
-    out = output.folder
-    with open_folder(out, output.overwrite) as folder:
+    with open_folder(output.folder, output.overwrite) as folder:
         session = open_weights(machine.weights, machine.device, machine.threads)
         if not talk.quiet:
             console(stderr=True).print(f"device: {session.device.name} ({session.device.why})", markup=False)
-        with unpacked(request.where) as where:
-            with talk.progress() as tell:
-                result = synthesise(replace(request, where=where), session, tell)
-            for stage, seconds in result.seconds.items():
-                talk.say(f"{stage}: {seconds:.1f} s")
-            formats = output.formats(result.sources.values())
-            rows = _audit(request, where, session) if output.audit else ()
-            acquired = Acquired(result.study, result.sources, result.views, rows)
-            files = write_result(folder, result.synthesis, acquired, formats, _facts(request, session, result))
+        return _synthesise(request, output, session, talk, folder)
+
+
+def synthesise_into(request: Request, output: Output, session: Session, talk: Talk) -> dict[str, Any]:
+    """The same with weights that are loaded already.
+
+    Raises:
+        Medk2nError: any of its kinds; the output folder is then as it was.
+    """
+    with open_folder(output.folder, output.overwrite) as folder:
+        return _synthesise(request, output, session, talk, folder)
+
+
+def _synthesise(request: Request, output: Output, session: Session, talk: Talk, folder: OutputFolder) -> dict[str, Any]:
+    out = output.folder
+    with unpacked(request.where) as where:
+        with talk.progress() as tell:
+            result = synthesise(replace(request, where=where), session, tell)
+        for stage, seconds in result.seconds.items():
+            talk.say(f"{stage}: {seconds:.1f} s")
+        formats = output.formats(result.sources.values())
+        rows = _audit(request, where, session) if output.audit else ()
+        acquired = Acquired(result.study, result.sources, result.views, rows)
+        files = write_result(folder, result.synthesis, acquired, formats, _facts(request, output, session, result))
     if not talk.quiet:
         _show(result.synthesis.report)
         if rows:
@@ -141,7 +155,23 @@ def _audit(request: Request, where: tuple[Path, ...], session: Session) -> tuple
         return ()
 
 
-def _facts(request: Request, session: Session, result: Result) -> dict[str, object]:
+def request_options(request: Request) -> dict[str, object]:
+    """What shapes the voxels, as the manifest keeps it."""
+    return {
+        "want": [m.value for m in request.want] if request.want else "missing",
+        "ignore": sorted(m.value for m in request.ignore),
+        "use": sorted(m.value for m in request.use),
+        "grid": request.alignment.grid,
+        "register": request.alignment.register,
+    }
+
+
+def output_facts(output: Output) -> dict[str, object]:
+    """What shapes the files, as the manifest keeps it."""
+    return {"format": output.form, "deidentified": output.deidentify, "audit": output.audit}
+
+
+def _facts(request: Request, output: Output, session: Session, result: Result) -> dict[str, object]:
     """What the manifest says beside the digests."""
     return {
         "status": "done",
@@ -152,13 +182,8 @@ def _facts(request: Request, session: Session, result: Result) -> dict[str, obje
             "sha256": session.weights.card.sha256,
         },
         "device": {"name": session.device.name, "why": session.device.why, "threads": session.device.threads},
-        "options": {
-            "want": [m.value for m in request.want] if request.want else "missing",
-            "ignore": sorted(m.value for m in request.ignore),
-            "use": sorted(m.value for m in request.use),
-            "grid": request.alignment.grid,
-            "register": request.alignment.register,
-        },
+        "options": request_options(request),
+        "output": output_facts(output),
         "seconds": dict(result.seconds),
         "peak_memory_mb": _peak_memory_mb(),
     }

@@ -1,0 +1,82 @@
+"""An export of many studies -> the studies in it: DICOM by study UID wherever its files lie, NIfTI by folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medk2n_cli.core.study import Series
+from medk2n_cli.reading.scan import scan
+
+_DATA_TYPES = ("anat", "dwi", "perf", "func", "fmap")  # BIDS: what lies below a subject or session
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+@dataclass(frozen=True)
+class FoundStudy:
+    """One study of an export.
+
+    Attributes:
+        name: for its result folder: the UID of a DICOM study, the relative folder of a NIfTI one; safe on every file
+            system, whatever the headers say.
+        where: its files.
+        uid: of a DICOM study, else None.
+    """
+
+    name: str
+    where: tuple[Path, ...]
+    uid: str | None
+
+
+def find_studies(root: Path) -> list[FoundStudy]:
+    """Every study below a folder, by name; headers only. Files that belong to no study are left out.
+
+    Raises:
+        StudyError: the folder does not exist.
+    """
+    by_uid: dict[str, list[Path]] = defaultdict(list)
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for one in scan([root]).series:
+        if one.is_dicom and one.study:
+            by_uid[one.study] += one.files
+        elif not one.is_dicom:
+            for file in one.files:
+                by_folder[_subject(file.parent)].append(file)
+    top = root.resolve()
+    dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
+    nifti = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
+    return sorted(dicom + nifti, key=lambda s: s.name)
+
+
+def same_inputs(sources: Iterable[Series], listed: Iterable[tuple[str, str]]) -> bool:
+    """Whether the files of these series are those that an earlier result lists by (label, SHA-256)."""
+    now = [(s.label if s.is_dicom else Path(s.label).name, f) for s in sources for f in dict.fromkeys(s.files)]
+    then = list(listed)
+    return len(now) == len(then) and all(
+        label == old and _digest(file) == sha for (label, file), (old, sha) in zip(now, then, strict=True)
+    )
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _subject(folder: Path) -> Path:
+    return folder.parent if folder.name in _DATA_TYPES else folder
+
+
+def _relative(folder: Path, top: Path) -> str:
+    resolved = folder.resolve()
+    return "_".join(resolved.relative_to(top).parts) if resolved.is_relative_to(top) and resolved != top else top.name
+
+
+def _safe(name: str) -> str:
+    """A name from outside never decides a path: what is not plain is replaced by its digest."""
+    if _NAME.fullmatch(name) and not name.startswith("."):
+        return name
+    return "study_" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
