@@ -12,6 +12,10 @@ for study in "$export_folder"/*; do
   if [ ! -e "$result/result.json" ]; then # the manifest is written last: with it a result is whole
     medk2n synthesize --in "$study" --want missing --out "$result" --quiet 2>"$out/$name.log"
     code=$?
+    if grep -q '^error: Nothing is missing' "$out/$name.log"; then
+      echo "$name: complete, nothing to make"
+      continue
+    fi
     if [ $code -ne 0 ]; then
       echo "$name: not synthesised, exit code $code: $(grep -m1 '^error:' "$out/$name.log")"
       failed=8

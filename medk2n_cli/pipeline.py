@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medk2n_cli.aligning.align import Alignment, align
@@ -44,6 +44,7 @@ class Request:
         alignment: output grid and whether to register.
         study: UID of the one DICOM study to take, or None where there is one.
         rules: what the site calls its series.
+        nameless: call series by their modality alone: descriptions are free text, and a result may have to carry none.
         strict: refuse what would only be warned of: input unlike what the weights were trained on.
         shown: name of the first place in messages, where it was unpacked from an archive.
         dicom_only: refuse a study of which a source is no DICOM series, since the result is to be one.
@@ -56,6 +57,7 @@ class Request:
     alignment: Alignment = field(default_factory=Alignment)
     study: str | None = None
     rules: Rules = field(default_factory=Rules)
+    nameless: bool = False
     strict: bool = False
     shown: Path | None = None
     dicom_only: bool = False
@@ -93,6 +95,8 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
     with clock.stage("scan"):
         study = scan(request.where, request.use, request.study, request.rules, request.shown).without(request.ignore)
         sources = study.chosen()
+        if request.nameless:
+            sources = {m: replace(s, label=m.value) for m, s in sources.items()}
         want = plan(card, sources, request.want)
         if request.dicom_only:
             study.require_dicom()

@@ -20,8 +20,8 @@ from medk2n_cli.core.views import Image, Views
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
 from medk2n_cli.packing.likeness import peak_of, protocol_h, protocol_w, ssim_by_slice
-from medk2n_cli.packing.normalise import measure_scale, to_units
-from medk2n_cli.packing.pack import cut, pack, put_back
+from medk2n_cli.packing.normalise import to_units
+from medk2n_cli.packing.pack import cut, normalised, pack, put_back
 from medk2n_cli.packing.unpack import Answer, fusion_report
 from medk2n_cli.pipeline import Request
 from medk2n_cli.reading.scan import load, scan
@@ -139,7 +139,7 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, study: Study) 
     stamp = ModelStamp(card.name, card.version, card.sha256)
     report = fusion_report(Answer(placed, packed, output), card.modalities, stamp, study.chosen())
     acquired = whole.volumes[target].array
-    truth = cut(measure_scale(target, acquired[aligned.deep]).apply(acquired) * aligned.head, packed.box)
+    truth = cut(normalised(target, acquired, aligned.deep) * aligned.head, packed.box)
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
     made = np.maximum(output.synthesised[0], 0)
     error = np.abs(made - truth) * head
@@ -167,4 +167,4 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, study: Study) 
 
 def _seen(whole: AlignedStudy, modality: Modality) -> Image:
     array = whole.volumes[modality].array
-    return (measure_scale(modality, array[whole.deep]).apply(array) * whole.head).astype(np.float16)
+    return (normalised(modality, array, whole.deep) * whole.head).astype(np.float16)

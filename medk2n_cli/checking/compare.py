@@ -18,12 +18,15 @@ from medk2n_cli.core.study import Series
 from medk2n_cli.core.views import Views
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.packing.likeness import Scores, protocol_h, protocol_w
-from medk2n_cli.packing.normalise import from_units, measure_scale
+from medk2n_cli.packing.normalise import from_units
+from medk2n_cli.packing.pack import normalised
 from medk2n_cli.reading import dicom, nifti
 from medk2n_cli.reading.dicom_headers import read_slices
 from medk2n_cli.reading.scan import load, scan
 
 MIN_OVERLAP = 0.5
+# A refusal for what an image is called does not keep it from being compared; one for what it is does.
+_COMPARABLE = ("", "SYNTHETIC", "UNKNOWN_CONTRAST", "CONTRADICTION", "NOT_A_CONTRAST")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,8 @@ def pictures(where: Path, modality: Modality | None = None) -> dict[Modality, Pi
                 next_step="Say it with --modality FLAIR.",
                 code="UNKNOWN_CONTRAST",
             )
+        if one.code not in _COMPARABLE:
+            raise one.unreadable(one.code, one.unused or "it cannot be used")
         volume = nifti.load_volume(Series(where.name, (where,), None))
         return {known: Picture(volume, one.code == "SYNTHETIC", where.name)}
     chosen = {m: s for m, s in scan([where]).chosen().items() if modality in (None, m)}
@@ -136,7 +141,8 @@ def _names(found: Mapping[Modality, Picture]) -> str:
 
 
 def _compared(modality: Modality, a: Picture, b: Picture) -> Comparison:
-    if a.volume.grid.overlap(b.volume.grid) < MIN_OVERLAP:
+    frames = {p.volume.grid.frame for p in (a, b)} - {None}
+    if len(frames) > 1 or a.volume.grid.overlap(b.volume.grid) < MIN_OVERLAP:
         raise StudyError(
             f"{a.name} and {b.name} do not show the same place.",
             next_step="Compare images of one patient in one frame of reference; resample one onto the other first.",
@@ -175,4 +181,4 @@ def _scaled(modality: Modality, picture: Picture, volume: Volume, deep: NDArray[
     """On the network's scale: ours has one, an acquired image gets the tool's normalisation."""
     if picture.synthetic:
         return from_units(modality, volume.array)
-    return measure_scale(modality, volume.array[deep]).apply(volume.array)
+    return normalised(modality, volume.array, deep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -82,7 +83,7 @@ def synthesize(
 
     output = Output(out, overwrite, form.lower(), deid, audit)
     request = parse_request(Places(tuple(study), one_study, rules), want, use or [], ignore, (grid, register))
-    request = replace(request, dicom_only=output.dicom_only, strict=strict)
+    request = replace(request, dicom_only=output.dicom_only, strict=strict, nameless=deid)
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
     if as_json:
@@ -114,7 +115,7 @@ def batch(
 
     output = Output(out, overwrite, form.lower(), deid)
     request = parse_request(Places((export,), rules=rules), want, [], ignore, ("auto", True))
-    request = replace(request, dicom_only=output.dicom_only, shown=None)
+    request = replace(request, dicom_only=output.dicom_only, shown=None, nameless=deid)
     data = run_batch(export, request, output, Machine(weights, device), Slice.parse(part, limit), resume, dry_run)
     if as_json:
         _print_json(data)
@@ -167,11 +168,11 @@ def audit(
 
     wanted = "missing" if want.strip().lower() == "all" else want
     request = parse_request(Places(tuple(study), one_study, rules), wanted, use or [], "", ("auto", register))
-    data = audit_studies(request, out, Machine(weights, device), overwrite)
+    data, told = audit_studies(request, out, Machine(weights, device), overwrite)
     if not as_json:
         audit_table(data["rows"])
         typer.echo(f"written to {out}: audit.csv, audit.json, audit_*.html")
-    fail_on_some(data)
+    fail_on_some(data, told)
     if as_json:
         _print_json(data)
 
@@ -279,6 +280,7 @@ def _print_json(data: dict[str, object]) -> None:
 def main() -> None:
     """Entry point of the `medk2n` command: errors become two lines (or one JSON object) and an exit code."""
     asked_json = "--json" in sys.argv[1:]
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except Medk2nError as failure:
@@ -300,6 +302,11 @@ def main() -> None:
         )
         _fail(bug, asked_json, BUG)
         sys.exit(BUG)
+
+
+def _terminated(*_: object) -> None:
+    """A scheduler's SIGTERM ends like Ctrl-C, so that whatever was unpacked or staged is removed."""
+    raise KeyboardInterrupt
 
 
 def _fail(failure: Medk2nError, as_json: bool, exit_code: int | None = None) -> None:

@@ -21,14 +21,14 @@ from medk2n_cli.writing.result import commit_with_manifest
 _SCHEMA = "medk2n.audit/1"
 
 
-def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool) -> dict[str, Any]:
+def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool) -> tuple[dict[str, Any], list[Medk2nError]]:
     """Every place of the request is a study of its own; they are numbered, since folder names carry patients' names.
 
     Raises:
         Medk2nError: of the only study; of several, OutputError SOME_FAILED after the others were done.
     """
     session = open_weights(machine.weights, machine.device, machine.threads)
-    rows, failures = [], []
+    rows, failures, told = [], [], []
     with open_folder(out, overwrite) as folder:
         for number, place in enumerate(request.where, start=1):
             try:
@@ -37,7 +37,8 @@ def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool
             except Medk2nError as failure:
                 if len(request.where) == 1:
                     raise
-                failures.append({"study": number, **failure.to_dict()})
+                failures.append({"study": number, "code": failure.code})  # its words may name a folder, and that a patient
+                told.append(failure)
                 continue
             rows += [{"study": number, **r.to_dict()} for r in done.rows]
             write_page(folder.staging / f"audit_{number:03d}.html", _page(done, number, len(request.where)))
@@ -45,26 +46,25 @@ def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool
         data = {"schema": _SCHEMA, "synthetic": True, "weights": session.weights.card.sha256, "rows": rows, "failures": failures}
         write_json(folder.staging / "audit.json", data)
         commit_with_manifest(folder, {"kind": "audit", "status": "done", "weights": session.weights.card.sha256})
-    return {"out": str(out), **data}
+    return {"out": str(out), **data}, told
 
 
-def fail_on_some(data: dict[str, Any]) -> None:
+def fail_on_some(data: dict[str, Any], told: Sequence[Medk2nError]) -> None:
     """Of several studies, those that failed are an error once the others are written.
 
     Raises:
         OutputError: SOME_FAILED.
     """
-    if data["failures"]:
-        first = data["failures"][0]
+    if told:
         raise OutputError(
-            f"{len(data['failures'])} studies could not be audited; the first, number {first['study']}: {first['problem']}",
-            next_step=f"The others are in {data['out']}. {first['next_step']}",
+            f"{len(told)} studies could not be audited; the first, number {data['failures'][0]['study']}: {told[0].problem}",
+            next_step=f"The others are in {data['out']}. {told[0].next_step}",
             code="SOME_FAILED",
         )
 
 
 def _page(done: Audit, number: int, count: int) -> Page:
-    unused = tuple(s for s in done.study.series if s.unused)
+    unused = tuple(s if s.is_dicom else replace(s, label=Path(s.label).name) for s in done.study.series if s.unused)
     heading = "Audit: acquired contrasts synthesised from each other" + (f", study {number}" if count > 1 else "")
     weights = f"{done.report.model.name} {done.report.model.version} {done.report.model.sha256}"
     return Page(done.report, done.views, unused, (("weights", weights),), tuple(r.to_dict() for r in done.rows), heading, True)

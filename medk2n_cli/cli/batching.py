@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -86,6 +85,8 @@ def _one(study: FoundStudy, request: Request, output: Output, session: Session, 
             return {"status": "unchanged"}
         data = synthesise_into(mine, place, session, Talk(quiet=True))
     except Medk2nError as failure:
+        if failure.code == "NOTHING_MISSING":
+            return {"status": "complete", "code": failure.code}
         return {"status": "failed", "code": failure.code, "problem": failure.problem, "seconds": _since(started)}
     except Exception as failure:  # noqa: BLE001 - a bug in one study must not cost a night's other studies
         return {"status": "failed", "code": "BUG", "problem": type(failure).__name__, "seconds": _since(started)}
@@ -181,19 +182,12 @@ def _seize(lock: IO[str]) -> bool:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends like Ctrl-C: the study in hand is discarded whole, and the way on is said."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    """Stopped, the study in hand is discarded whole, and the way on is said."""
     try:
         yield
     except KeyboardInterrupt:
         sys.stderr.write("stopped; finished studies are whole. Go on with the same command and --resume.\n")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def summary(data: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from medk2n_cli import __version__
 from medk2n_cli.checking.audit import audit
 from medk2n_cli.cli.tables import audit_table, console, table
-from medk2n_cli.core.errors import RequestError, StudyError
+from medk2n_cli.core.errors import Medk2nError, RequestError
 from medk2n_cli.core.fusion import FusionReport
 from medk2n_cli.core.study import Series
 from medk2n_cli.model.session import Session
@@ -150,7 +150,7 @@ def _audit(request: Request, where: tuple[Path, ...], session: Session) -> tuple
     """Rows of leave-one-out on this study; none where there is nothing to leave out, and that is said."""
     try:
         return tuple(r.to_dict() for r in audit(replace(request, where=where, want=None), session).rows)
-    except StudyError as failure:
+    except Medk2nError as failure:
         console(stderr=True).print(f"no audit: {failure.problem}", markup=False)
         return ()
 

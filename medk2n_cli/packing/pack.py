@@ -46,16 +46,34 @@ def pack(study: AlignedStudy) -> Packed:
     box = _box(study.head)
     layers, scales = [], {}
     for modality, volume in study.volumes.items():
-        try:
-            scales[modality] = measure_scale(modality, volume.array[study.deep])
-        except ValueError as failure:
-            raise StudyError(
-                f"{modality.value} cannot be normalised: {failure}.",
-                next_step=f"Look at the image, or leave it out with --ignore {modality.value}.",
-                code="FLAT_VOLUME",
-            ) from failure
+        scales[modality] = scale_of(modality, volume.array, study.deep)
         layers.append(cut(scales[modality].apply(volume.array) * study.head, box))
     return Packed(ModelInput(np.stack(layers), tuple(study.volumes)), box, scales)
+
+
+def scale_of(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bool_]) -> Scale:
+    """How an acquired volume is normalised.
+
+    Raises:
+        StudyError: FLAT_VOLUME, it shows nothing in the deep head.
+    """
+    try:
+        return measure_scale(modality, array[deep])
+    except ValueError as failure:
+        raise StudyError(
+            f"{modality.value} cannot be normalised: {failure}.",
+            next_step=f"Look at the image, or leave it out with --ignore {modality.value}.",
+            code="FLAT_VOLUME",
+        ) from failure
+
+
+def normalised(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """An acquired volume on the network's scale.
+
+    Raises:
+        StudyError: FLAT_VOLUME.
+    """
+    return scale_of(modality, array, deep).apply(array)
 
 
 def put_back(layers: NDArray[np.float32], box: Box, shape: tuple[int, int, int]) -> NDArray[np.float32]:

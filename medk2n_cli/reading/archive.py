@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def _unpack(archive: Path, stack: ExitStack) -> Path:
                     code="ZIP_TOO_LARGE",
                 )
             stored.extractall(folder)  # drops drive letters, roots and ".." from the names
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as failure:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as failure:
         raise StudyError(
             f"{archive.name} cannot be unpacked: {failure}.",
             next_step="Unpack it yourself (it may need a password) and give the folder to --in.",

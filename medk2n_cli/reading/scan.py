@@ -71,16 +71,16 @@ def load(series: Mapping[Modality, Series]) -> dict[Modality, Volume]:
 
 
 def _files(places: list[Path]) -> list[tuple[Path, str]]:
-    found: dict[Path, str] = {}
+    found: dict[Path, tuple[Path, str]] = {}  # by what a link leads to, so that nothing counts twice; named as it is called here
     for place in places:
         if place.is_dir():
             for file in sorted(f for f in place.rglob("*") if f.is_file() and _is_image(f)):
-                found.setdefault(file.resolve(), _printable(file.relative_to(place).as_posix()))
+                found.setdefault(file.resolve(), (file, _printable(file.relative_to(place).as_posix())))
         elif place.exists():
-            found.setdefault(place.resolve(), _printable(place.name))
+            found.setdefault(place.resolve(), (place, _printable(place.name)))
         else:
             raise StudyError(f"{place} does not exist.", next_step="Check the path given to --in.", code="NOT_FOUND")
-    return list(found.items())
+    return list(found.values())
 
 
 def _is_image(file: Path) -> bool:

@@ -50,6 +50,19 @@ class Sent:
         return self.word != "refused"
 
 
+def check_title(title: str) -> str:
+    """An application entity title: 1 to 16 printable ASCII characters, no backslash (PS3.5 6.2, AE).
+
+    Raises:
+        RequestError: BAD_PEER.
+    """
+    if not (len(title.strip()) > 0 and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title):
+        raise RequestError(
+            f"'{title}' is no AE title.", next_step="Use 1 to 16 plain characters, e.g. --from MEDK2N.", code="BAD_PEER"
+        )
+    return title.strip()
+
+
 def parse_peer(text: str) -> Peer:
     """``AET@host:port`` -> Peer.
 
@@ -61,7 +74,7 @@ def parse_peer(text: str) -> Peer:
         raise RequestError(
             f"'{text}' is no DICOM peer.", next_step="Write --to AET@host:port, e.g. ORTHANC@pacs:104.", code="BAD_PEER"
         )
-    return Peer(found.group(1).strip(), found.group(2).strip("[]"), int(found.group(3)))
+    return Peer(check_title(found.group(1)), found.group(2).strip("[]"), int(found.group(3)))
 
 
 def send(files: Sequence[Path], peer: Peer, calling: str = "MEDK2N") -> list[Sent]:
@@ -78,7 +91,7 @@ def send(files: Sequence[Path], peer: Peer, calling: str = "MEDK2N") -> list[Sen
                 next_step="Send only results of medk2n.",
                 code="NOT_MARKED",
             )
-    association = _associate(peer, calling, {one.SOPClassUID for _, one in objects})
+    association = _associate(peer, check_title(calling), {one.SOPClassUID for _, one in objects})
     try:
         return list(_store(association, objects))
     finally:

@@ -87,6 +87,8 @@ def _files(folder: Path, names: Mapping[str, str]) -> Iterator[Finding]:
                     yield Finding(name, "changed since it was written")
         except OSError:
             yield Finding(name, "missing")
+    for place in folder.glob(".medk2n-part-*"):
+        yield Finding(place.name, "left behind by a run that was killed; remove it")
     for file in sorted([*(folder / "dicom").rglob("*"), *(folder / "preview").rglob("*"), *folder.glob("synth_*")]):
         name = file.relative_to(folder).as_posix()
         if file.is_file() and name not in names:

@@ -101,8 +101,9 @@ def save(image: Dataset, file: Path, uid: UID) -> None:
 
 
 def series_uid(made: Derivation, voxels: NDArray[np.uint16]) -> UID:
-    """Deterministic in study, target, weights, sources, options, number and pixels: one UID never names two contents."""
+    """Deterministic in patient, study, target, weights, version, sources, options, number, pixels: never names two contents."""
     return derived_uid(
+        *(made.donor.header.to_json(), __version__, str(made.donor.equipment)),
         *(made.donor.header.StudyInstanceUID, made.modality.value, made.stamp.sha256, made.options, str(made.number)),
         *(d.uid for d in made.used.values()),
         digest([voxels.tobytes(), made.volume.grid.affine.tobytes()]),

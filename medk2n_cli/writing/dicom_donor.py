@@ -44,7 +44,8 @@ _ENUMERATED = {
     "PatientPosition": ("HFS", "HFP", "HFDR", "HFDL", "FFS", "FFP", "FFDR", "FFDL"),
 }
 _HEADS = ("HEAD", "BRAIN", "SKULL")
-_LENGTHS = {"LO": 64, "SH": 16, "CS": 16}
+_FREE_TEXT = {"StudyDescription": 64, "DeidentificationMethod": 64}  # what is longer is cut; an identifier never is
+_IDENTITY = ("PatientID", "PatientName")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class Donor:
         number: SeriesNumber, or None.
         grid: where its slices lie; `instances` are in order along k.
         equipment: (manufacturer, model, serial number, software) as acquired, each may be empty.
+        altered: an identifier of the patient that cannot be written as it stands, or empty.
     """
 
     header: Dataset
@@ -74,6 +76,7 @@ class Donor:
     grid: Grid
     instances: tuple[Instance, ...]
     equipment: tuple[str, str, str, str]
+    altered: str = ""
 
     def nearest(self, place: NDArray[np.float64]) -> Instance | None:
         """The acquired slice nearest to a point, (3,) LPS mm; None where none may be named."""
@@ -109,7 +112,9 @@ def read_donor(series: Series) -> Donor:
     names = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
     maker, model, serial, software = (_cleaned(first, name) or "" for name in names)
     uid = _text(first, "SeriesInstanceUID") or derived_uid(series.study, *(i.sop_instance for i in made))
-    return Donor(_header(series, headers[files[0]]), uid, series.number, series.grid, made, (maker, model, serial, software))
+    header = headers[files[0]]
+    altered = next((n for n in _IDENTITY if _raw(header, n) and _raw(header, n) != (_cleaned(header, n) or "")), "")
+    return Donor(_header(series, header), uid, series.number, series.grid, made, (maker, model, serial, software), altered)
 
 
 def _header(series: Series, header: Dataset) -> Dataset:
@@ -196,11 +201,23 @@ def _cleaned(header: Dataset, name: str) -> str | None:
     try:
         if vr == "DS":
             return format_number_as_ds(float(text))
-        text = text[: _LENGTHS.get(vr, len(text))].strip()
+        text = text[: _FREE_TEXT.get(name, len(text))].strip()
         validate_value(vr, text, config.RAISE)
     except (ValueError, OverflowError):
         return None
     return text if text in _ENUMERATED.get(name, (text,)) else None
+
+
+def _raw(header: Dataset, name: str) -> str:
+    """An attribute as it stands, several values and all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = header[name].value
+        except Exception:  # noqa: BLE001 - as in _text
+            return ""
+    several = isinstance(value, Iterable) and not isinstance(value, str | pydicom.valuerep.PersonName | bytes)
+    return "\\".join(str(v) for v in value) if several else str(value or "").strip()
 
 
 def _text(header: Dataset, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pydicom
@@ -51,7 +52,8 @@ def write_sr(folder: Path, made: Sequence[Derivation], images: Sequence[Sequence
         referenced_images=library,
     )
     evidence = [image for series in written for image in series] + library
-    uid = derived_uid("report", *(series[0].SeriesInstanceUID for series in written), digest([str(content).encode()]))
+    made_at = datetime.now().isoformat()  # a report says when it was made, so one made later is another object
+    uid = derived_uid("report", made_at, *(series[0].SeriesInstanceUID for series in written), digest([str(content).encode()]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # names of one component, which many sites use
         report = Comprehensive3DSR(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.fusion import Synthesis
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
@@ -19,13 +20,19 @@ def write_dicom_study(aside: Path, synthesis: Synthesis, acquired: Acquired, opt
     """One series per target below ``dicom/``, and the SR.
 
     Raises:
-        OutputError: the acquired series name no study.
+        OutputError: the acquired series name no study, or a patient whose identifiers cannot be kept to the letter.
     """
     report = synthesis.report
     reference = next(i.modality for i in report.inputs if i.registration == "reference")
     donors = {m: read_donor(s) for m, s in _reference_first(acquired.sources, reference).items()}
     if deidentify:
         donors = {m: deidentified(d) for m, d in donors.items()}
+    elif altered := next((d.altered for d in donors.values() if d.altered), ""):
+        raise OutputError(
+            f"The {altered} of the acquired series is no valid value, and a changed one could be somebody else's.",
+            next_step="Write NIfTI with --format nifti, or DICOM without the patient with --deid.",
+            code="PATIENT_IDENTITY",
+        )
     moved = {i.modality: i.moved_mm for i in report.inputs}
     first = _free_numbers(acquired.study, acquired.sources[reference].study)
     made = [

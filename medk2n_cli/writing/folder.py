@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +18,7 @@ from medk2n_cli.core.errors import OutputError
 MANIFEST = "result.json"
 RESULT_SCHEMA = "medk2n.result/1"
 _STAGING = ".medk2n-part-"
+_JOURNAL, _OLD = _STAGING + "journal.json", ".old"
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,49 @@ class OutputFolder:
 
     path: Path
     staging: Path
+    overwrite: bool = False
 
     def commit(self) -> None:
         """Put everything in place. What an earlier result left and this one does not have is removed.
 
+        Where a file cannot be moved, the earlier result is put back as it was. A process killed in between leaves a
+        journal, so that the next one knows whose the files are.
+
         Raises:
-            OutputError: the files cannot be moved.
+            OutputError: the files cannot be moved, or another process wrote here meanwhile.
         """
         with _explained(self.path):
             ours, new = _listed(self.path), {f.relative_to(self.staging).as_posix() for f in _files(self.staging)}
+            if not self.overwrite and _foreign(self.path, ours):
+                raise _not_empty(self.path)
             present = {name for name in new if (self.path / name).exists()}
-            _refuse_foreign(self.path, present - ours - ({MANIFEST} if _is_ours(self.path) else set()))
-            (self.path / MANIFEST).unlink(missing_ok=True)
+            _refuse_foreign(self.path, present - ours)
+            self._exchange(ours, new)
+
+    def _exchange(self, ours: set[str], new: set[str]) -> None:
+        journal, old = self.path / _JOURNAL, self.staging / _OLD
+        journal.write_text(json.dumps(sorted(ours | new)), encoding="utf-8")
+        try:
+            for name in sorted(ours, key=lambda n: n != MANIFEST):  # without its manifest a result is none
+                if (self.path / name).is_file():
+                    _move(self.path / name, old / name)
             for name in sorted(new, key=lambda n: n == MANIFEST):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.staging / name, self.path / name)
-            _remove(self.path, ours - new)
+                _move(self.staging / name, self.path / name)
+        except OSError:
+            self._restore(ours, new, old)
+            raise
+        finally:
+            journal.unlink(missing_ok=True)
+        _prune(self.path, ours - new)
+
+    def _restore(self, ours: set[str], new: set[str], old: Path) -> None:
+        for name in new:
+            if not (self.staging / name).exists():  # it was moved already
+                (self.path / name).unlink(missing_ok=True)
+        for name in sorted(ours, key=lambda n: n == MANIFEST):
+            if (old / name).is_file():
+                _move(old / name, self.path / name)
+        _prune(self.path, new - ours)
 
 
 @contextmanager
@@ -55,22 +84,64 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file, not a folder.", next_step="Give a folder to --out.", code="OUT_IS_FILE")
         path.mkdir(parents=True, exist_ok=True)
-        if not overwrite and any(not f.name.startswith(_STAGING) for f in path.iterdir()):
-            raise OutputError(
-                f"The output folder {path} is not empty.",
-                next_step="Give another --out, or --overwrite to replace an earlier result in it.",
-                code="OUT_NOT_EMPTY",
-            )
+        _remove_dead(path)
+        if not overwrite and _foreign(path, _listed(path)):
+            raise _not_empty(path)
         if (path / MANIFEST).exists() and not _is_ours(path):
             _refuse_foreign(path, {MANIFEST})
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=path))
+        staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{socket.gethostname()}-{os.getpid()}-", dir=path))
         staging.chmod(0o755)
     try:
-        yield OutputFolder(path, staging)
+        yield OutputFolder(path, staging, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if created and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What runs that were killed left behind, not yet removed."""
+    return sorted(path.glob(f"{_STAGING}*"))
+
+
+def _foreign(path: Path, ours: set[str]) -> list[Path]:
+    """Files that are neither staged nor of a result of ours, where that result may be replaced."""
+    hidden = {p for p in path.iterdir() if p.name.startswith(_STAGING)}
+    files = [f for p in set(path.iterdir()) - hidden for f in ([p] if p.is_file() else _files(p) or [p])]
+    return [f for f in files if f.relative_to(path).as_posix() not in ours or (path / MANIFEST).exists()]
+
+
+def _not_empty(path: Path) -> OutputError:
+    return OutputError(
+        f"The output folder {path} is not empty.",
+        next_step="Give another --out, or --overwrite to replace an earlier result in it.",
+        code="OUT_NOT_EMPTY",
+    )
+
+
+def _remove_dead(path: Path) -> None:
+    """Staging folders of processes of this machine that are no more: they may hold a patient's images."""
+    for place in leftovers(path):
+        host, _, rest = place.name.removeprefix(_STAGING).rpartition("-")[0].rpartition("-")
+        if place.is_dir() and host == socket.gethostname() and rest.isdigit() and not _alive(int(rest)):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":  # no signal 0 there: let it be
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _move(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(file, to)
 
 
 @contextmanager
@@ -91,22 +162,24 @@ def unwritable(path: Path, failure: OSError) -> OutputError:
 
 
 def _listed(path: Path) -> set[str]:
-    """Files below `path` that the manifest of an earlier result of ours lists."""
+    """Files below `path` of an earlier result of ours, by its manifest, or of a commit that was cut short, by its journal."""
     try:
-        names = {PurePosixPath(str(f["file"])) for f in _manifest(path)["outputs"]} if _is_ours(path) else set()
+        stored = [f["file"] for f in _manifest(path)["outputs"]] + [MANIFEST] if _is_ours(path) else []
     except (KeyError, TypeError):
-        return set()
+        stored = [MANIFEST]
+    with suppress(OSError, ValueError, TypeError):
+        stored += json.loads((path / _JOURNAL).read_text(encoding="utf-8"))
+    names = {PurePosixPath(str(n)) for n in stored}
     return {n.as_posix() for n in names if not n.is_absolute() and ".." not in n.parts}
 
 
 def _files(folder: Path) -> list[Path]:
-    return [f for f in folder.rglob("*") if f.is_file()]
+    old = folder / _OLD
+    return [f for f in folder.rglob("*") if f.is_file() and not f.is_relative_to(old)]
 
 
-def _remove(path: Path, names: set[str]) -> None:
-    """Files of an earlier result, and the folders that are empty without them."""
-    for name in names:
-        (path / name).unlink(missing_ok=True)
+def _prune(path: Path, names: set[str]) -> None:
+    """Folders that are empty without these files."""
     folders = {p for name in names for p in PurePosixPath(name).parents} - {PurePosixPath(".")}
     for folder in sorted(folders, key=lambda f: -len(f.parts)):
         if (path / folder).is_dir() and not any((path / folder).iterdir()):

@@ -30,8 +30,6 @@ def write_result(
             place but the page and the previews.
     """
     aside = folder.staging
-    if formats.deidentify:
-        acquired, synthesis = _nameless(acquired, synthesis)
     try:
         written = _images(aside, synthesis, acquired, formats, facts)
         written.append(write_json(aside / "report.json", synthesis.report.to_dict()))
@@ -40,7 +38,8 @@ def write_result(
             written.append(write_json(aside / "audit.json", {"synthetic": True, "rows": list(acquired.audits)}))
         pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats.deidentify)
         written += pictures
-        digests = [FileDigest(_name(s), _digest(f), "input") for s in acquired.sources.values() for f in dict.fromkeys(s.files)]
+        sources = () if formats.deidentify else acquired.sources.values()  # a digest leads back to whoever has the file
+        digests = [FileDigest(_name(s), _digest(f), "input") for s in sources for f in dict.fromkeys(s.files)]
         digests += [FileDigest(f.relative_to(aside).as_posix(), _digest(f), "output") for f in written]
         written.append(write_manifest(aside, facts, digests))
         folder.commit()
@@ -81,7 +80,7 @@ def _pictures(
         for target in synthesis.volumes:
             made.append(aside / "preview" / f"synth_{target.value}.png")
             made[-1].write_bytes(preview(acquired.views, target))
-        unused = () if deidentify else tuple(s for s in acquired.study.series if s.unused)
+        unused = () if deidentify else tuple(replace(s, label=_name(s)) for s in acquired.study.series if s.unused)
         page = Page(synthesis.report, acquired.views, unused, provenance(facts), acquired.audits)
         return [*made, write_page(aside / "report.html", page)], None
     except Exception as failure:  # noqa: BLE001 - plotting and templates fail in many ways
@@ -115,17 +114,6 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
     return ", ".join(_plain(v) for v in value) or "none" if isinstance(value, list | tuple) else str(value)
-
-
-def _nameless(acquired: Acquired, synthesis: Synthesis) -> tuple[Acquired, Synthesis]:
-    """Descriptions are free text, so a de-identified result says only which modality a source was."""
-    sources = {m: replace(s, label=m.value) for m, s in acquired.sources.items()}
-    report = synthesis.report
-    inputs = tuple(replace(i, source=i.modality.value) for i in report.inputs)
-    warnings = report.warnings
-    for i in report.inputs:
-        warnings = tuple(w.replace(i.source, i.modality.value) for w in warnings)
-    return replace(acquired, sources=sources), replace(synthesis, report=replace(report, inputs=inputs, warnings=warnings))
 
 
 def _name(series: Series) -> str:

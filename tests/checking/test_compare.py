@@ -82,6 +82,16 @@ def test_what_cannot_be_compared_is_told(result: Path, tmp_path: Path) -> None:
     assert compare(result, nameless, FLAIR)
 
 
+def test_an_image_whose_header_does_not_say_where_left_is_is_not_compared(result: Path, tmp_path: Path) -> None:
+    real = phantom.write(tmp_path / "FLAIR.nii", phantom.volume(FLAIR, GRID).astype(np.int16), GRID)
+    header = bytearray(real.read_bytes())
+    header[252:256] = bytes(4)  # qform_code, sform_code
+    real.write_bytes(header)
+    with pytest.raises(StudyError) as failure:
+        compare(result, real)
+    assert failure.value.code == "NO_ORIENTATION"
+
+
 def test_the_command_draws_the_differences(result: Path, tmp_path: Path) -> None:
     done = medk2n("compare", result, result, "--out", tmp_path / "d", "--json")
     assert done.returncode == 0, done.stderr

@@ -125,8 +125,7 @@ def test_two_batches_do_not_share_a_folder_and_a_stopped_one_can_go_on(tmp_path:
     assert 1 <= len(finished) < 12
     for name in finished:
         assert medk2n("verify", tmp_path / "o" / name).returncode == 0
-    leftovers = [f for f in (tmp_path / "o").rglob(".medk2n-part-*")]
-    assert leftovers == []
+    assert list((tmp_path / "o").rglob(".medk2n-part-*")) == []
     assert (
         medk2n("batch", "--in", source, "--out", tmp_path / "o", "--want", "FLAIR,T1C", "--weights", TINY, "--resume").returncode
         == 0

@@ -81,6 +81,12 @@ def test_logs_names_and_reports_hold_nothing_of_the_patient(study: Path, tmp_pat
 def test_a_deidentified_result_holds_nothing_at_all(study: Path, tmp_path: Path) -> None:
     uid = pydicom.dcmread(next(study.iterdir())).StudyInstanceUID
     said = synthesised(study, tmp_path / "o", "--format", "both", "--deid")
+    answer = medk2n(
+        *("synthesize", "--in", study, "--want", "FLAIR", "--out", tmp_path / "p", "--weights", TINY, "--deid", "--json")
+    )
+    for secret in (*SECRETS, uid, "AX T2 TSE"):
+        assert secret not in said + answer.stdout + answer.stderr, secret
+    assert json.loads((tmp_path / "o" / "result.json").read_text())["inputs"] == [], "no digest that leads back"
     assert medk2n("verify", tmp_path / "o").returncode == 0
     for file in (f for f in (tmp_path / "o").rglob("*") if f.is_file()):
         content = without_pictures(file)

@@ -115,3 +115,18 @@ def test_one_file_cannot_be_two_modalities(head_study: Path) -> None:
 def test_use_with_a_folder_names_no_file(head_study: Path, name: str) -> None:
     with pytest.raises(StudyError, match="names no file"):
         scan([head_study], {Modality.T1: name})
+
+
+def test_a_link_is_called_what_it_is_called_here(tmp_path: Path) -> None:
+    """git-annex and DataLad: the name says FLAIR, the store's file says anything."""
+    grid = phantom.axial((6, 6, 20))
+    phantom.write(tmp_path / "store" / "T1.nii.gz", phantom.volume(Modality.FLAIR, grid), grid)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "sub-01_FLAIR.nii.gz").symlink_to(tmp_path / "store" / "T1.nii.gz")
+    (tmp_path / "study" / "sub-01_FLAIR.json").write_text(json.dumps({"synthetic": True}))
+    (series,) = scan([tmp_path / "study"]).series
+    assert series.label == "sub-01_FLAIR.nii.gz"
+    assert series.code == "SYNTHETIC", "its sidecar lies beside the link"
+    (tmp_path / "study" / "sub-01_FLAIR.json").unlink()
+    (series,) = scan([tmp_path / "study"]).series
+    assert series.modality is Modality.FLAIR

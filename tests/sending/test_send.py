@@ -106,6 +106,12 @@ def test_a_wrong_title_and_a_silent_port_are_told_apart(files: list[Path], archi
 def test_a_peer_is_read_from_its_usual_spelling() -> None:
     assert parse_peer("ORTHANC@pacs.example:104") == Peer("ORTHANC", "pacs.example", 104)
     assert parse_peer("A B@[::1]:11112") == Peer("A B", "::1", 11112)
-    for wrong in ("pacs:104", "ORTHANC@pacs", "ORTHANC@pacs:0", "SEVENTEENLETTERSX@h:1", "A@h:99999"):
+    for wrong in ("PÄCS@h:104", "pacs:104", "ORTHANC@pacs", "ORTHANC@pacs:0", "SEVENTEENLETTERSX@h:1", "A@h:99999"):
         with pytest.raises(RequestError):
             parse_peer(wrong)
+
+
+@pytest.mark.parametrize("title", ["", "MEDK2N_RESEARCH_01", "Ä", "A\\B"])
+def test_a_title_of_our_own_that_is_none_is_refused_before_anything_is_sent(title: str, files: list[Path]) -> None:
+    with pytest.raises(RequestError):
+        send(files, Peer("ARCHIVE", "127.0.0.1", 9), title)

@@ -215,7 +215,7 @@ def lie(one: Dataset, how: str) -> None:
             one.PatientWeight = "82.12345678901234567"
             one.ImagePositionPatient = [f"{float(v):.14f}" for v in one.ImagePositionPatient]
         elif how == "too long":
-            one.PatientID, one.StudyID, one.StudyDescription = "9" * 80, "S" * 30, "d" * 90
+            one.AccessionNumber, one.StudyID, one.StudyDescription = "9" * 30, "S" * 30, "d" * 90
         elif how == "non-ASCII":
             one.SpecificCharacterSet, one.PatientName = "ISO_IR 100", "Müller^Jürgen"
         elif how == "undeclared":
@@ -257,9 +257,43 @@ def test_a_donor_that_lies_gives_a_valid_series(how: str, tmp_path: Path) -> Non
         assert str(first.PatientName) == str(acquired.PatientName)
         assert len(str(first.PatientName)) > 5
     if how == "wrong VR":
-        assert first.PatientID in ("P-123", "")
+        assert first.PatientID == "P-123"
+    if how == "too long":
+        assert (first.AccessionNumber, first.StudyID) == ("", ""), "an identifier is never cut: it could be somebody else's"
     for file in (files[0], files[-1]):
         assert complaints("dciodvfy", [file]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PatientID", "123\\456"), ("PatientID", "9" * 80), ("PatientName", "Doe^J\\Smith"), ("PatientName", "x" * 70 + "^Y")],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_patient_who_cannot_be_named_to_the_letter_is_not_named_otherwise(name: str, value: str, tmp_path: Path) -> None:
+    study = dicoms.write_study(tmp_path / "s", (T1,), phantom.axial((4, 4, 8)))
+    for file in study.iterdir():
+        one = pydicom.dcmread(file)
+        with pydicom.config.disable_value_validation():
+            setattr(one, name, value)
+            one.save_as(file)
+    volume = load(scan([study]).chosen())[T1]
+    with pytest.raises(OutputError) as failure:
+        derive(study, tmp_path / "o", FLAIR, volume)
+    assert failure.value.code == "PATIENT_IDENTITY"
+    assert "--deid" in failure.value.next_step
+    assert derive(study, tmp_path / "p", FLAIR, volume, deidentify=True)
+
+
+def test_a_corrected_patient_gets_objects_of_its_own(tmp_path: Path) -> None:
+    study = dicoms.write_study(tmp_path / "s", (T1,), phantom.axial((4, 4, 8)))
+    volume = load(scan([study]).chosen())[T1]
+    before = slices(derive(study, tmp_path / "a", FLAIR, volume))[0]
+    for file in study.iterdir():
+        one = pydicom.dcmread(file)
+        one.PatientID = "P-124"
+        one.save_as(file)
+    after = slices(derive(study, tmp_path / "b", FLAIR, volume))[0]
+    assert after.SOPInstanceUID != before.SOPInstanceUID, "a PACS that has the first would keep its patient"
 
 
 def test_a_study_without_a_uid_gets_no_dicom_and_is_told_why(tmp_path: Path) -> None:

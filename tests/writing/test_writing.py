@@ -132,3 +132,78 @@ def test_a_disk_that_cannot_be_written_is_said_in_one_line() -> None:
     with pytest.raises(OutputError, match="Cannot write") as failure, open_folder(full, overwrite=False):
         pass
     assert "--out" in failure.value.next_step
+
+
+def committed(out: Path, files: dict[str, str], overwrite: bool = False) -> None:
+    with open_folder(out, overwrite) as folder:
+        for name, content in files.items():
+            (folder.staging / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder.staging / name).write_text(content)
+        listed = [{"file": name} for name in files]
+        (folder.staging / MANIFEST).write_text(json.dumps({"schema": RESULT_SCHEMA, "outputs": listed}))
+        folder.commit()
+
+
+def contents(out: Path) -> dict[str, str]:
+    return {f.relative_to(out).as_posix(): f.read_text() for f in out.rglob("*") if f.is_file() and f.name != MANIFEST}
+
+
+@pytest.mark.parametrize("fails_at", range(1, 7))
+def test_a_commit_that_fails_anywhere_puts_the_earlier_result_back(
+    fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, before = tmp_path / "o", {"a": "old a", "dicom/b": "old b"}
+    committed(out, before)
+    replace, calls = os.replace, []
+
+    def failing(*words: object) -> None:
+        calls.append(words)
+        if len(calls) == fails_at:
+            raise OSError(5, "Input/output error")
+        replace(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OutputError, match="Input/output"):
+        committed(out, {"a": "new a", "dicom/c": "new c"}, overwrite=True)
+    monkeypatch.undo()
+    assert contents(out) == before
+    assert (out / MANIFEST).exists()
+    committed(out, {"a": "new a", "dicom/c": "new c"}, overwrite=True)
+    assert contents(out) == {"a": "new a", "dicom/c": "new c"}
+
+
+def test_a_commit_that_was_killed_does_not_block_the_next_one(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / "a").write_text("half a result")
+    (out / ".medk2n-part-journal.json").write_text(json.dumps(["a", "b", MANIFEST]))
+    committed(out, {"a": "whole", "b": "whole"})
+    assert contents(out) == {"a": "whole", "b": "whole"}
+
+
+def test_of_two_runs_into_one_folder_the_second_to_finish_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    with open_folder(out, overwrite=False) as first:
+        (first.staging / "a").write_text("first")
+        committed(out, {"a": "second"})
+        with pytest.raises(OutputError) as failure:
+            first.commit()
+    assert failure.value.code == "OUT_NOT_EMPTY"
+    assert contents(out) == {"a": "second"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no signal 0")
+def test_what_a_killed_run_staged_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    import socket
+    import subprocess
+    import sys
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, alive = (tmp_path / f".medk2n-part-{socket.gethostname()}-{pid}-abc" for pid in (gone.pid, os.getpid()))
+    for place in (dead, alive):
+        place.mkdir()
+        (place / "patient.dcm").write_text("x")
+    with open_folder(tmp_path, overwrite=False):
+        assert not dead.exists()
+        assert alive.exists()
