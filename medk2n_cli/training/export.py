@@ -43,7 +43,8 @@ LIMITS = (
     "Enhancement cannot be deduced without an image taken after injection: a synthesised T1C shows none that is new.",
     "Restricted diffusion cannot be deduced without a diffusion image: a synthesised DWI or ADC cannot rule a stroke out.",
     "Tumours and strokes were only simulated in training; the real patients all have multiple sclerosis.",
-    "Lesions fade or vanish, most of all in a synthesised FLAIR: never judge the presence or the size of a lesion on it.",
+    "Lesions fade or vanish, most of all in a synthesised FLAIR, and bright spots may be invented: never judge the presence or "
+    "the size of a lesion on it.",
     "Intensities are arbitrary apart from ADC; do not compare them between studies.",
 )
 REAL_SOURCES = (
