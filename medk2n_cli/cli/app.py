@@ -13,24 +13,11 @@ from typing import Annotated
 import typer
 
 from medk2n_cli import __version__
+from medk2n_cli.cli.frame import JSON, RULES, STUDY, USE, WEIGHTS, app, print_json
 from medk2n_cli.core.errors import Medk2nError
 
-app = typer.Typer(
-    name="medk2n",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Synthesise missing MR contrasts with Med-K2N, and say how far to trust them. Research use only, not for diagnosis.",
-    epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/",
-)
-
 BUG = 1
-_JSON = typer.Option("--json", help="Print one JSON object on stdout, also when it fails.")
-_WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx file. Default: the embedded ones.")
-_USE = typer.Option("--use", help="T1=FILE, or T1=SERIES NUMBER: this is the T1, whatever it is called. May be repeated.")
-_STUDY = typer.Option("--study", help="UID of the study to take, where the folder holds several DICOM studies.")
-_RULES = typer.Option("--rules", help="JSON file of patterns on DICOM tags that say what this site calls its series.")
+__all__ = ["app", "main", "trusting"]
 
 
 def _version(asked: bool) -> None:
@@ -55,13 +42,13 @@ def synthesize(
         str, typer.Option(help="Modalities to make, e.g. T2,FLAIR; 'missing' asks for all the study lacks.")
     ] = "missing",
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("medk2n-out"),
-    use: Annotated[list[str] | None, _USE] = None,
-    one_study: Annotated[str | None, _STUDY] = None,
-    rules: Annotated[Path | None, _RULES] = None,
+    use: Annotated[list[str] | None, USE] = None,
+    one_study: Annotated[str | None, STUDY] = None,
+    rules: Annotated[Path | None, RULES] = None,
     ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
     grid: Annotated[str, typer.Option(help="Output grid: auto, iso (1 mm), or that of an acquired modality, e.g. T1.")] = "auto",
     register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
-    weights: Annotated[str | None, _WEIGHTS] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")] = 0,
     form: Annotated[
@@ -73,7 +60,7 @@ def synthesize(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse input unlike what the weights were trained on.")] = False,
     audit: Annotated[bool, typer.Option("--audit", help="Also make each acquired contrast from the others and compare.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr: device, stages, seconds.")] = False,
 ) -> None:
@@ -87,7 +74,7 @@ def synthesize(
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
     if as_json:
-        _print_json(data)
+        print_json(data)
 
 
 @app.command(epilog="Example: medk2n batch --in export/ --out results/ --resume")
@@ -95,9 +82,9 @@ def batch(
     export: Annotated[Path, typer.Option("--in", help="A folder of many studies, DICOM or NIfTI, sorted anyhow.")],
     out: Annotated[Path, typer.Option(help="Folder for one result folder per study, batch.csv and batch.jsonl.")],
     want: Annotated[str, typer.Option(help="Modalities to make; 'missing' asks for all that a study lacks.")] = "missing",
-    rules: Annotated[Path | None, _RULES] = None,
+    rules: Annotated[Path | None, RULES] = None,
     ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
-    weights: Annotated[str | None, _WEIGHTS] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     form: Annotated[str, typer.Option("--format", help="auto, dicom, nifti or both.")] = "auto",
     deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient.")] = False,
@@ -106,7 +93,7 @@ def batch(
     part: Annotated[str, typer.Option(help="Only a part of the studies: 2/8 is the second of eight.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is all.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which studies there are.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Synthesise many studies, weights loaded once, one row each as it goes. Exit code 8 if some failed."""
     from medk2n_cli.cli.asking import Places, parse_request
@@ -118,7 +105,7 @@ def batch(
     request = replace(request, dicom_only=output.dicom_only, shown=None, nameless=deid)
     data = run_batch(export, request, output, Machine(weights, device), Slice.parse(part, limit), resume, dry_run)
     if as_json:
-        _print_json(data)
+        print_json(data)
     else:
         typer.echo(f"{out}: {summary(data)}")
     if any(row["status"] == "failed" for row in data["rows"]):
@@ -128,10 +115,10 @@ def batch(
 @app.command(epilog="Example: medk2n scan study/")
 def scan(
     study: Annotated[list[Path], typer.Argument(help="Folders of DICOM or NIfTI files, files, or zips of them.")],
-    use: Annotated[list[str] | None, _USE] = None,
-    one_study: Annotated[str | None, _STUDY] = None,
-    rules: Annotated[Path | None, _RULES] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    use: Annotated[list[str] | None, USE] = None,
+    one_study: Annotated[str | None, STUDY] = None,
+    rules: Annotated[Path | None, RULES] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Say what every series of a study is taken for, and why. Nothing is computed or written."""
     from medk2n_cli.cli.asking import Places
@@ -139,112 +126,28 @@ def scan(
 
     data = scan_report(Places(tuple(study), one_study, rules), use or [])
     if as_json:
-        _print_json(data)
+        print_json(data)
     else:
         show_scan(data)
-
-
-@app.command(epilog="Example: medk2n audit --in study/ --out audit/")
-def audit(
-    study: Annotated[
-        list[Path], typer.Option("--in", help="A study: folder, zip or file; repeated, each is a study of its own.")
-    ],
-    want: Annotated[str, typer.Option(help="Acquired modalities to try, e.g. T2,FLAIR; 'all' tries each.")] = "all",
-    out: Annotated[Path, typer.Option(help="Folder for pages, audit.csv and audit.json.")] = Path("medk2n-audit"),
-    use: Annotated[list[str] | None, _USE] = None,
-    one_study: Annotated[str | None, _STUDY] = None,
-    rules: Annotated[Path | None, _RULES] = None,
-    register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
-    weights: Annotated[str | None, _WEIGHTS] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier audit in --out.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """Synthesise each acquired contrast from the others and compare: how the weights do on this scanner and patient."""
-    from medk2n_cli.cli.asking import Places, parse_request
-    from medk2n_cli.cli.auditing import audit_studies, fail_on_some
-    from medk2n_cli.cli.synthesising import Machine
-    from medk2n_cli.cli.tables import audit_table
-
-    wanted = "missing" if want.strip().lower() == "all" else want
-    request = parse_request(Places(tuple(study), one_study, rules), wanted, use or [], "", ("auto", register))
-    data, told = audit_studies(request, out, Machine(weights, device), overwrite)
-    if not as_json:
-        audit_table(data["rows"])
-        typer.echo(f"written to {out}: audit.csv, audit.json, audit_*.html")
-    fail_on_some(data, told)
-    if as_json:
-        _print_json(data)
-
-
-@app.command(epilog="Example: medk2n compare result/ FLAIR.nii.gz --out difference/")
-def compare(
-    a: Annotated[Path, typer.Argument(help="A result folder, a study, or an image: what is compared with.")],
-    b: Annotated[Path, typer.Argument(help="Another one: what is compared.")],
-    modality: Annotated[str, typer.Option(help="Only this contrast; also what an image is whose name does not say it.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for difference images and numbers.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison in --out.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """Two results, or a result and a real volume: same place, metrics, difference images."""
-    from medk2n_cli.cli.comparing import compare_images, show_comparison
-
-    data = compare_images(a, b, modality, out, overwrite)
-    if as_json:
-        _print_json(data)
-    else:
-        show_comparison(data)
-
-
-@app.command(epilog="Example: medk2n verify result/")
-def verify(
-    result: Annotated[Path, typer.Argument(help="A folder that synthesize wrote.")],
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """Read a result again: files complete and unchanged, NIfTI and DICOM alike, every image marked synthetic."""
-    from medk2n_cli.cli.verifying import show_verified, verify_result
-
-    data = verify_result(result, quiet=as_json)
-    if as_json:
-        _print_json(data)
-    else:
-        show_verified(data)
-
-
-@app.command(epilog="Example: medk2n send result/ --to ORTHANC@pacs:104")
-def send(
-    result: Annotated[Path, typer.Argument(help="A folder that synthesize wrote, with DICOM in it.")],
-    to: Annotated[str, typer.Option(help="The PACS: AET@host:port.")],
-    calling: Annotated[str, typer.Option("--from", help="Our own AE title.")] = "MEDK2N",
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """Send the DICOM objects of a result to a PACS, after verifying it. The only command that opens a connection."""
-    from medk2n_cli.cli.sending import send_result, show_sent
-
-    data = send_result(result, to, calling, quiet=as_json)
-    if as_json:
-        _print_json(data)
-    else:
-        show_sent(data)
 
 
 @app.command("inspect-weights", epilog="Example: medk2n inspect-weights medk2n-small")
 def inspect_weights(
     which: Annotated[str | None, typer.Argument(help="Name, or path to an .onnx file. Default: the embedded weights.")] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show what weights are: card, graph contract, gate nodes, what training measured."""
     from medk2n_cli.cli.inspecting import inspect, show_inspection
 
     data = inspect(which)
     if as_json:
-        _print_json(data)
+        print_json(data)
     else:
         show_inspection(data)
 
 
 @app.command(epilog="Example: medk2n doctor --json")
-def doctor(as_json: Annotated[bool, _JSON] = False) -> None:
+def doctor(as_json: Annotated[bool, JSON] = False) -> None:
     """Examine this machine and installation: packages, devices, weights, a self-test. Paste it into a bug report."""
     from medk2n_cli.cli.doctoring import examine, fail_if_ill, show_examination
 
@@ -253,14 +156,14 @@ def doctor(as_json: Annotated[bool, _JSON] = False) -> None:
         show_examination(data)
     fail_if_ill(data)
     if as_json:
-        _print_json(data)
+        print_json(data)
 
 
 @app.command(epilog="Example: medk2n demo --out demo/")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the study and the result.")] = Path("medk2n-demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Write a small simulated study (T1 and T2 of a head nobody owns) and synthesise what it lacks."""
     from medk2n_cli.cli.demonstrating import run_demo
@@ -268,13 +171,10 @@ def demo(
 
     data = run_demo(out, overwrite, Talk(quiet=as_json))
     if as_json:
-        _print_json(data)
+        print_json(data)
 
 
-def _print_json(data: dict[str, object]) -> None:
-    typer.echo(
-        json.dumps({"schema": "medk2n.cli/1", "status": "ok", "exit_code": 0, "data": data, "errors": []}, ensure_ascii=False)
-    )
+from medk2n_cli.cli import trusting  # noqa: E402 - its commands stand after those above in the help
 
 
 def main() -> None:

@@ -1,0 +1,30 @@
+"""The frame that every command hangs in: the Typer application, options that several commands share, the JSON answer."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+app = typer.Typer(
+    name="medk2n",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Synthesise missing MR contrasts with Med-K2N, and say how far to trust them. Research use only, not for diagnosis.",
+    epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/",
+)
+
+JSON = typer.Option("--json", help="Print one JSON object on stdout, also when it fails.")
+WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx file. Default: the embedded ones.")
+USE = typer.Option("--use", help="T1=FILE, or T1=SERIES NUMBER: this is the T1, whatever it is called. May be repeated.")
+STUDY = typer.Option("--study", help="UID of the study to take, where the folder holds several DICOM studies.")
+RULES = typer.Option("--rules", help="JSON file of patterns on DICOM tags that say what this site calls its series.")
+
+
+def print_json(data: dict[str, object]) -> None:
+    """The one object that `--json` prints of a command that worked."""
+    typer.echo(
+        json.dumps({"schema": "medk2n.cli/1", "status": "ok", "exit_code": 0, "data": data, "errors": []}, ensure_ascii=False)
+    )
