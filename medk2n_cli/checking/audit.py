@@ -5,8 +5,8 @@ A proxy for how the weights do on this scanner and this patient; not the error o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from medk2n_cli.aligning.align import Alignment, align
 from medk2n_cli.core.errors import RequestError, StudyError
 from medk2n_cli.core.fusion import FusionReport, ModelStamp
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.study import Study
+from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.views import Image, Views
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
-from medk2n_cli.packing.likeness import peak_of, protocol_h, protocol_w, ssim_by_slice
+from medk2n_cli.packing.likeness import protocol_h, protocol_w
 from medk2n_cli.packing.normalise import to_units
 from medk2n_cli.packing.pack import cut, normalised, pack, put_back
 from medk2n_cli.packing.unpack import Answer, fusion_report
@@ -88,7 +88,7 @@ def audit(request: Request, session: Session) -> Audit:
     sources = {m: s for m, s in study.chosen().items() if m in session.weights.card.modalities}
     targets = _targets(request, list(sources))
     whole = align(load(sources), request.alignment)
-    trials = {m: _try(session, whole, m, study) for m in targets}
+    trials = {m: _try(session, whole, m, sources) for m in targets}
     inputs = {i.modality: i for t in trials.values() for i in t.report.inputs}
     stamp = next(iter(trials.values())).report.model
     report = FusionReport(
@@ -128,16 +128,15 @@ def _targets(request: Request, acquired: Sequence[Modality]) -> list[Modality]:
     return [m for m in acquired if not request.want or m in request.want]
 
 
-def _try(session: Session, whole: AlignedStudy, target: Modality, study: Study) -> _Trial:
+def _try(session: Session, whole: AlignedStudy, target: Modality, sources: Mapping[Modality, Series]) -> _Trial:
     """Masks and normalisation come from the inputs alone, as when the target really is missing."""
     card = session.weights.card
     aligned = align({m: v for m, v in whole.volumes.items() if m is not target}, Alignment(register=False))
     packed = pack(aligned)
     output = run(session, packed.input, [target])
-    moves = {m: whole.moves[m] for m in aligned.volumes}
-    placed = AlignedStudy(aligned.grid, aligned.volumes, aligned.head, aligned.deep, aligned.stripped, aligned.reference, moves)
+    placed = replace(aligned, moves={m: whole.moves[m] for m in aligned.volumes})
     stamp = ModelStamp(card.name, card.version, card.sha256)
-    report = fusion_report(Answer(placed, packed, output), card.modalities, stamp, study.chosen())
+    report = fusion_report(Answer(placed, packed, output), card.modalities, stamp, sources)
     acquired = whole.volumes[target].array
     truth = cut(normalised(target, acquired, aligned.deep) * aligned.head, packed.box)
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
@@ -151,7 +150,7 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, study: Study) 
         h.r2,
         protocol_w(made, truth, head).r2,
         float(h.psnr),
-        float(np.nanmean(ssim_by_slice(made, truth, head, peak_of(truth, head)))),
+        h.ssim,
         told.quality,
         float(to_units(target, error[head]).mean()),
         told.expected_error,

@@ -64,7 +64,7 @@ def fail_on_some(data: dict[str, Any], told: Sequence[Medk2nError]) -> None:
 
 
 def _page(done: Audit, number: int, count: int) -> Page:
-    unused = tuple(s if s.is_dicom else replace(s, label=Path(s.label).name) for s in done.study.series if s.unused)
+    unused = tuple(s for s in done.study.series if s.unused)
     heading = "Audit: acquired contrasts synthesised from each other" + (f", study {number}" if count > 1 else "")
     weights = f"{done.report.model.name} {done.report.model.version} {done.report.model.sha256}"
     return Page(done.report, done.views, unused, (("weights", weights),), tuple(r.to_dict() for r in done.rows), heading, True)

@@ -49,6 +49,11 @@ class Series:
         return bool(self.study or self.names or self.frames)
 
     @property
+    def shown(self) -> str:
+        """The label for reports: a file without its folders, which in an export carry patients' names."""
+        return self.label if self.is_dicom else self.label.rsplit("/", 1)[-1]
+
+    @property
     def number(self) -> int | None:
         """The DICOM series number."""
         return int(self.names[0]) if self.names and self.names[0].isdigit() else None

@@ -86,8 +86,7 @@ def _input(answer: Answer, slots: tuple[Modality, ...], k: int, modality: Modali
     move = answer.study.moves[modality]
     return InputReport(
         modality,
-        # Folder names of a PACS export carry patients' names.
-        series.label if series.is_dicom else series.label.rsplit("/", 1)[-1],
+        series.shown,
         series.evidence,
         move.moved_mm,
         move.rotated_deg,

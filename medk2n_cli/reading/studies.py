@@ -54,7 +54,7 @@ def find_studies(root: Path) -> list[FoundStudy]:
 
 def same_inputs(sources: Iterable[Series], listed: Iterable[tuple[str, str]]) -> bool:
     """Whether the files of these series are those that an earlier result lists by (label, SHA-256)."""
-    now = [(s.label if s.is_dicom else Path(s.label).name, f) for s in sources for f in dict.fromkeys(s.files)]
+    now = [(s.shown, f) for s in sources for f in dict.fromkeys(s.files)]
     then = list(listed)
     return len(now) == len(then) and all(
         label == old and _digest(file) == sha for (label, file), (old, sha) in zip(now, then, strict=True)

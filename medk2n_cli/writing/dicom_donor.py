@@ -37,7 +37,18 @@ _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageComp
 _LOSSY_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91))  # JPEG, JPEG-LS near-lossless, JPEG 2000
 _SEQUENCES = ("DeidentificationMethodCodeSequence",)
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID")
-_READ = (*_TYPE_2, *_TYPE_3, *_LOSSY, *_SEQUENCES, *_UIDS, "SpecificCharacterSet", "AcquisitionDateTime", "BodyPartExamined")
+_EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
+_READ = (
+    *_TYPE_2,
+    *_TYPE_3,
+    *_LOSSY,
+    *_SEQUENCES,
+    *_UIDS,
+    "SpecificCharacterSet",
+    "AcquisitionDateTime",
+    "BodyPartExamined",
+    *_EQUIPMENT,
+)
 _ENUMERATED = {
     "PatientSex": ("M", "F", "O"),
     "PatientIdentityRemoved": ("YES", "NO"),
@@ -108,11 +119,9 @@ def read_donor(series: Series) -> Donor:
         )
         for f, frame in zip(series.files, series.frames, strict=True)
     )
-    first = pydicom.dcmread(files[0], stop_before_pixels=True, force=True)
-    names = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
-    maker, model, serial, software = (_cleaned(first, name) or "" for name in names)
-    uid = _text(first, "SeriesInstanceUID") or derived_uid(series.study, *(i.sop_instance for i in made))
     header = headers[files[0]]
+    maker, model, serial, software = (_cleaned(header, name) or "" for name in _EQUIPMENT)
+    uid = _text(header, "SeriesInstanceUID") or derived_uid(series.study, *(i.sop_instance for i in made))
     altered = next((n for n in _IDENTITY if _raw(header, n) and _raw(header, n) != (_cleaned(header, n) or "")), "")
     return Donor(_header(series, header), uid, series.number, series.grid, made, (maker, model, serial, software), altered)
 

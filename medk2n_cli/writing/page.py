@@ -63,12 +63,11 @@ def write_page(file: Path, page: Page) -> Path:
             sources=[m.value for m in sources],
             targets=[_target(t, sources, page) for t in report.targets],
             inputs=[_input(i) for i in report.inputs],
-            unused=[{"label": s.label, "why": s.unused} for s in page.unused],
+            unused=[{"label": s.shown, "why": s.unused} for s in page.unused],
             provenance=page.provenance,
             error_bar=error_bar(),
             error_top=f"{ERROR_TOP * _UNITS_PER_NETWORK:.0f} or more (normal tissue is near 500)",
             error_name="Measured" if page.measured else "Expected",
-            viewer=False,
         ),
         encoding="utf-8",
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.fusion import Synthesis
-from medk2n_cli.core.study import Series
 from medk2n_cli.writing.acquired import Acquired, Formats
 from medk2n_cli.writing.folder import OutputFolder, unwritable
 from medk2n_cli.writing.nifti import write_volume
@@ -39,7 +37,7 @@ def write_result(
         pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats.deidentify)
         written += pictures
         sources = () if formats.deidentify else acquired.sources.values()  # a digest leads back to whoever has the file
-        digests = [FileDigest(_name(s), _digest(f), "input") for s in sources for f in dict.fromkeys(s.files)]
+        digests = [FileDigest(s.shown, _digest(f), "input") for s in sources for f in dict.fromkeys(s.files)]
         digests += [FileDigest(f.relative_to(aside).as_posix(), _digest(f), "output") for f in written]
         written.append(write_manifest(aside, facts, digests))
         folder.commit()
@@ -80,7 +78,7 @@ def _pictures(
         for target in synthesis.volumes:
             made.append(aside / "preview" / f"synth_{target.value}.png")
             made[-1].write_bytes(preview(acquired.views, target))
-        unused = () if deidentify else tuple(replace(s, label=_name(s)) for s in acquired.study.series if s.unused)
+        unused = () if deidentify else tuple(s for s in acquired.study.series if s.unused)
         page = Page(synthesis.report, acquired.views, unused, provenance(facts), acquired.audits)
         return [*made, write_page(aside / "report.html", page)], None
     except Exception as failure:  # noqa: BLE001 - plotting and templates fail in many ways
@@ -114,10 +112,6 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
     return ", ".join(_plain(v) for v in value) or "none" if isinstance(value, list | tuple) else str(value)
-
-
-def _name(series: Series) -> str:
-    return series.label if series.is_dicom else Path(series.label).name
 
 
 def _digest(file: Path) -> str:
