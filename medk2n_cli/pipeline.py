@@ -8,25 +8,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medk2n_cli.aligning.align import Alignment, align
-from medk2n_cli.aligning.choose import output_grid
+from medk2n_cli.aligning.align import Alignment, align_each
+from medk2n_cli.aligning.choose import choose_reference, output_grid
 from medk2n_cli.aligning.resample import resample
+from medk2n_cli.core.errors import RequestError
+from medk2n_cli.core.footprint import Footprint, footprint, in_words
 from medk2n_cli.core.fusion import ModelStamp, Synthesis
+from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.views import Views
+from medk2n_cli.core.volumes import AlignedStudy, Volume
+from medk2n_cli.model.card import ModelCard
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.plan import plan
-from medk2n_cli.model.session import Session, open_session, run
+from medk2n_cli.model.session import Flow, Session, open_session, run, slices_at_once
 from medk2n_cli.model.store import find
-from medk2n_cli.packing.concerns import concerns, refuse
-from medk2n_cli.packing.pack import pack
+from medk2n_cli.packing.concerns import Concern, Recorded, concerns, refuse
+from medk2n_cli.packing.pack import Packed, pack
 from medk2n_cli.packing.unpack import Answer, fusion_report, looks_wrong, unpack_volumes, views
 from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.reading.rules import Rules
 from medk2n_cli.reading.scan import load, scan
 
-__all__ = ["STAGES", "Alignment", "Progress", "Request", "Result", "open_weights", "synthesise", "synthesize"]
+__all__ = [
+    "STAGES",
+    "Alignment",
+    "Clock",
+    "Prepared",
+    "Progress",
+    "Request",
+    "Result",
+    "compute",
+    "conclude",
+    "open_weights",
+    "prepare",
+    "synthesise",
+    "synthesize",
+]
 
 STAGES = ("scan", "load", "align", "pack", "run", "unpack")
 Progress = Callable[[str, float], None]  # stage, share of it done in 0..1
@@ -48,6 +67,7 @@ class Request:
         strict: refuse what would only be warned of: input unlike what the weights were trained on.
         shown: name of the first place in messages, where it was unpacked from an archive.
         dicom_only: refuse a study of which a source is no DICOM series, since the result is to be one.
+        max_memory: refuse a study that is predicted to take more, bytes; 0 is no limit.
     """
 
     where: tuple[Path, ...]
@@ -61,6 +81,7 @@ class Request:
     strict: bool = False
     shown: Path | None = None
     dicom_only: bool = False
+    max_memory: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +95,27 @@ class Result:
     seconds: Mapping[str, float]
 
 
+class Clock:
+    """How long each stage took, s; stages inside others count for themselves alone."""
+
+    def __init__(self, tell: Progress | None = None) -> None:
+        self.tell: Progress = tell or (lambda stage, share: None)
+        self.seconds: dict[str, float] = {}
+        self._inner = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        started, outer = time.perf_counter(), self._inner
+        self._inner = 0.0
+        self.tell(name, 0.0)
+        yield
+        self.tell(name, 1.0)
+        whole = time.perf_counter() - started
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + whole - self._inner, 3)
+        self._inner = outer + whole
+
+
 def open_weights(weights: str | None = None, device: str = "auto", threads: int = 0) -> Session:
     """Weights by name or path (None: the embedded ones), verified and loaded on a device.
 
@@ -84,14 +126,29 @@ def open_weights(weights: str | None = None, device: str = "auto", threads: int 
     return open_session(find(weights), choose_device(device, threads))
 
 
-def synthesise(request: Request, session: Session, progress: Progress | None = None) -> Result:
-    """One study through the line.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A study that is ready for the network."""
+
+    request: Request
+    study: Study
+    sources: Mapping[Modality, Series]
+    want: tuple[Modality, ...]
+    aligned: AlignedStudy
+    packed: Packed
+    doubts: tuple[Concern, ...]
+    footprint: Footprint
+    clock: Clock
+
+
+def prepare(request: Request, card: ModelCard, clock: Clock, admit: Callable[[Footprint], None] | None = None) -> Prepared:
+    """Scan, plan, load, align, pack: all that comes before the network, and needs no weights but their card.
+
+    admit: called when headers are read and voxels are not; it may wait until there is room for the study.
 
     Raises:
-        StudyError, RequestError, WeightsError: see the stages.
+        StudyError, RequestError: see the stages.
     """
-    clock = _Clock(progress or (lambda stage, share: None))
-    card = session.weights.card
     with clock.stage("scan"):
         study = scan(request.where, request.use, request.study, request.rules, request.shown).without(request.ignore)
         sources = study.chosen()
@@ -100,27 +157,80 @@ def synthesise(request: Request, session: Session, progress: Progress | None = N
         want = plan(card, sources, request.want)
         if request.dicom_only:
             study.require_dicom()
-    with clock.stage("load"):
-        volumes = load({m: s for m, s in sources.items() if m in card.modalities})
+    sources = {m: s for m, s in sources.items() if m in card.modalities}
+    size = _measured(request, {m: s.own_grid for m, s in sources.items()}, len(want))
+    if admit is not None:
+        admit(size)
     with clock.stage("align"):
-        aligned = align(volumes, request.alignment)
+        recorded: dict[Modality, Recorded] = {}
+
+        def fetch(modality: Modality) -> Volume:
+            with clock.stage("load"):
+                volume = load({modality: sources[modality]})[modality]
+                recorded[modality] = Recorded.of(volume)
+                return volume
+
+        aligned = align_each({m: s.own_grid for m, s in sources.items()}, fetch, request.alignment)
     with clock.stage("pack"):
         packed = pack(aligned)
-        doubts = concerns(volumes, aligned, packed.scales, card.input_limits)
+        doubts = tuple(concerns({m: recorded[m] for m in sources}, aligned, packed.scales, card.input_limits))
         if request.strict:
             refuse(doubts)
+    return Prepared(request, study, sources, want, aligned, packed, doubts, size, clock)
+
+
+def _measured(request: Request, grids: Mapping[Modality, Grid], targets: int) -> Footprint:
+    output = output_grid(grids[choose_reference(grids, request.alignment.grid)], request.alignment.grid)
+    size = footprint(grids, targets, output)
+    if request.max_memory and size.peak > request.max_memory:
+        raise RequestError(
+            f"This study would take about {in_words(size.peak)} of memory; the limit is {in_words(request.max_memory)}.",
+            next_step="Raise --max-memory, ask for fewer targets with --want, or leave inputs out with --ignore.",
+            code="TOO_MUCH_MEMORY",
+        )
+    return size
+
+
+def compute(prepared: Prepared, session: Session) -> Answer:
+    """The network's answer: the only step that needs weights and their device.
+
+    Raises:
+        WeightsError: GRAPH_FAILED.
+    """
+    clock = prepared.clock
     with clock.stage("run"):
-        output = run(session, packed.input, want, lambda done, total: clock.tell("run", done / total))
+        at_once = prepared.footprint.slices(prepared.request.max_memory, slices_at_once(session))
+        flow = Flow(at_once, lambda done, total: clock.tell("run", done / total))
+        output = run(session, prepared.packed.input, prepared.want, flow)
+    return Answer(prepared.aligned, prepared.packed, output)
+
+
+def conclude(prepared: Prepared, answer: Answer, card: ModelCard) -> Result:
+    """Volumes on the output grid, and the report.
+
+    Raises:
+        StudyError: UNLIKE_TRAINING, with `strict`.
+    """
+    request, sources, clock = prepared.request, prepared.sources, prepared.clock
     with clock.stage("unpack"):
-        answer = Answer(aligned, packed, output)
-        grid = output_grid(volumes[aligned.reference].grid, request.alignment.grid)
+        grid = output_grid(sources[prepared.aligned.reference].own_grid, request.alignment.grid)
         made = {m: resample(v, grid) for m, v in unpack_volumes(answer).items()}
         stamp = ModelStamp(card.name, card.version, card.sha256)
         if request.strict:
             refuse(looks_wrong(answer, card.modalities, sources))
-        report = fusion_report(answer, card.modalities, stamp, sources, [str(d) for d in doubts])
+        report = fusion_report(answer, card.modalities, stamp, sources, [str(d) for d in prepared.doubts])
         seen = views(answer)
-    return Result(Synthesis(made, report), study, seen, {m: sources[m] for m in packed.input.have}, clock.seconds)
+    return Result(Synthesis(made, report), prepared.study, seen, sources, clock.seconds)
+
+
+def synthesise(request: Request, session: Session, progress: Progress | None = None) -> Result:
+    """One study through the line.
+
+    Raises:
+        StudyError, RequestError, WeightsError: see the stages.
+    """
+    prepared = prepare(request, session.weights.card, Clock(progress))
+    return conclude(prepared, compute(prepared, session), session.weights.card)
 
 
 def synthesize(
@@ -142,17 +252,3 @@ def synthesize(
     session = open_weights(weights, device)
     with unpacked((Path(study),)) as where:
         return synthesise(Request(where, targets, shown=Path(study)), session).synthesis
-
-
-class _Clock:
-    def __init__(self, tell: Progress) -> None:
-        self.tell = tell
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        self.tell(name, 0.0)
-        yield
-        self.tell(name, 1.0)
-        self.seconds[name] = round(time.perf_counter() - started, 3)

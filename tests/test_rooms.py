@@ -26,11 +26,16 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "checking": ({"core", "reading", "aligning", "packing", "model", "pipeline"}, {"numpy"}),
     "verifying": ({"core", "reading"}, {"numpy"}),
     "sending": ({"core"}, {"pydicom", "pynetdicom"}),
+    "batching": ({"core"}, {"distributed"}),
     "pipeline": ({"core", "reading", "aligning", "packing", "model"}, set()),
-    "cli": ({"core", "model", "pipeline", "reading", "writing", "checking", "verifying", "sending"}, {"typer", "rich"}),
+    "cli": (
+        {"core", "model", "pipeline", "reading", "packing", "writing", "checking", "verifying", "sending", "batching"},
+        {"typer", "rich"},
+    ),
     "training": (
         {"core", "itk", "reading", "aligning", "packing", "model"},
-        {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers", "peft"},
+        {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers", "peft"}
+        | {"huggingface_hub"},
     ),
     "__init__": ({"pipeline"}, set()),
     "__main__": ({"cli"}, set()),

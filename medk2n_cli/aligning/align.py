@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,35 +35,47 @@ def align(volumes: Mapping[Modality, Volume], how: Alignment | None = None) -> A
         RequestError: `how.grid` names a modality the study lacks.
         StudyError: fields of view do not overlap, registration fails, or no head is found.
     """
+    return align_each({m: v.grid for m, v in volumes.items()}, volumes.__getitem__, how)
+
+
+def align_each(grids: Mapping[Modality, Grid], fetch: Callable[[Modality], Volume], how: Alignment | None = None) -> AlignedStudy:
+    """The same for volumes that are fetched one after the other, once each, so that two at most are in memory.
+
+    Raises:
+        RequestError, StudyError: as `align`, and what `fetch` raises.
+    """
     how = how or Alignment()
-    reference = choose_reference(volumes, how.grid)
-    fixed = volumes[reference]
-    placed: dict[Modality, Registered] = {}
-    for modality, volume in volumes.items():
-        if modality is reference:
-            placed[modality] = Registered(None, Move(0.0, 0.0, "reference"))
-            continue
-        check_overlap(fixed, volume, (reference, modality))
-        placed[modality] = (
-            register(fixed, volume, modality) if how.register else Registered(None, Move(0.0, 0.0, "not registered"))
-        )
-    grid = axial_grid(fixed.grid)
-    common = {m: resample(v, grid, placed[m].transform) for m, v in volumes.items()}
+    reference = choose_reference(grids, how.grid)
+    grid, fixed = axial_grid(grids[reference]), fetch(reference)
+    common, placed = {reference: resample(fixed, grid)}, {reference: Registered(None, Move(0.0, 0.0, "reference"))}
+    for modality in grids:
+        if modality is not reference:
+            moving = fetch(modality)
+            placed[modality] = _placed(fixed, moving, (reference, modality), how)
+            common[modality] = resample(moving, grid, placed[modality].transform)
+            del moving
+    del fixed
+    common = {m: common[m] for m in grids}
     masks = find_head(common, grid)
     moves = {
-        m: p.move if m is reference else replace(p.move, note=_covered(volumes[m], placed[m], masks.head, grid, m))
-        for m, p in placed.items()
+        m: placed[m].move if m is reference else replace(placed[m].move, note=_covered(grids[m], placed[m], masks.head, grid, m))
+        for m in grids
     }
     return AlignedStudy(grid, common, masks.head, masks.deep, masks.stripped, reference, moves)
 
 
-def _covered(volume: Volume, placed: Registered, head: NDArray[np.bool_], grid: Grid, name: Modality) -> str:
+def _placed(fixed: Volume, moving: Volume, names: tuple[Modality, Modality], how: Alignment) -> Registered:
+    check_overlap(fixed, moving, names)
+    return register(fixed, moving, names[1]) if how.register else Registered(None, Move(0.0, 0.0, "not registered"))
+
+
+def _covered(own: Grid, placed: Registered, head: NDArray[np.bool_], grid: Grid, name: Modality) -> str:
     """A sentence where part of the head lies outside this volume's field of view, else empty.
 
     Raises:
         StudyError: more than half of it does.
     """
-    ones = Volume(np.ones(volume.grid.shape, np.float32), volume.grid)
+    ones = Volume(np.ones(own.shape, np.float32), own)
     share = float((resample(ones, grid, placed.transform).array[head] > 0.5).mean())
     if share < MIN_COVERED:
         raise StudyError(

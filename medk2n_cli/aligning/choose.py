@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from medk2n_cli.core.errors import RequestError
 from medk2n_cli.core.geometry import Grid, iso_grid
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.volumes import Volume
 
 _FOLLOWERS = (Modality.DWI, Modality.ADC)  # distorted by echo-planar imaging: never a reference of their own choice
 
 
-def choose_reference(volumes: Mapping[Modality, Volume], grid: str = "auto") -> Modality:
+def choose_reference(grids: Mapping[Modality, Grid], grid: str = "auto") -> Modality:
     """The modality whose place is kept: the one asked for, else the one with the finest coarsest edge.
 
     Equal edges: the larger field of view, then slot order. `grid` is ``auto``, ``iso`` or a modality.
@@ -22,15 +21,15 @@ def choose_reference(volumes: Mapping[Modality, Volume], grid: str = "auto") -> 
     """
     if grid not in ("auto", "iso"):
         asked = Modality.parse(grid)
-        if asked not in volumes:
+        if asked not in grids:
             raise RequestError(
                 f"--grid {asked.value}: the study holds no {asked.value}.",
-                next_step="Use --grid auto, iso, or one of: " + ", ".join(m.value for m in volumes) + ".",
+                next_step="Use --grid auto, iso, or one of: " + ", ".join(m.value for m in grids) + ".",
                 code="GRID_NOT_ACQUIRED",
             )
         return asked
-    anatomical = [m for m in volumes if m not in _FOLLOWERS] or list(volumes)
-    return min(anatomical, key=lambda m: (_coarsest(volumes[m].grid), -_field_of_view(volumes[m].grid), _slot(m)))
+    anatomical = [m for m in grids if m not in _FOLLOWERS] or list(grids)
+    return min(anatomical, key=lambda m: (_coarsest(grids[m]), -_field_of_view(grids[m]), _slot(m)))
 
 
 def output_grid(reference: Grid, grid: str) -> Grid:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from medk2n_cli import __version__
-from medk2n_cli.cli.frame import JSON, RULES, STUDY, USE, WEIGHTS, app, print_json
+from medk2n_cli.cli.frame import JSON, LEDGER, MAX_MEMORY, RULES, STUDY, THREADS, USE, WEIGHTS, app, print_json
 from medk2n_cli.core.errors import Medk2nError
 
 BUG = 1
-__all__ = ["app", "main", "trusting"]
+__all__ = ["app", "main", "trusting", "weights"]
 
 
 def _version(asked: bool) -> None:
@@ -50,7 +51,8 @@ def synthesize(
     register: Annotated[bool, typer.Option("--register/--no-register", help="Align the inputs rigidly first.")] = True,
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")] = 0,
+    threads: Annotated[int, THREADS] = 0,
+    max_memory: Annotated[str, MAX_MEMORY] = "0",
     form: Annotated[
         str, typer.Option("--format", help="dicom, nifti or both; auto writes DICOM where the study is DICOM, else NIfTI.")
     ] = "auto",
@@ -59,18 +61,20 @@ def synthesize(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse input unlike what the weights were trained on.")] = False,
     audit: Annotated[bool, typer.Option("--audit", help="Also make each acquired contrast from the others and compare.")] = False,
+    viewer: Annotated[bool, typer.Option("--viewer", help="Also write viewer.html: scroll, window, blend, offline.")] = False,
+    ledger: Annotated[Path | None, LEDGER] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in --out.")] = False,
     as_json: Annotated[bool, JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more on stderr: device, stages, seconds.")] = False,
 ) -> None:
     """Synthesise modalities that a study lacks, from those it has."""
-    from medk2n_cli.cli.asking import Places, parse_request
+    from medk2n_cli.cli.asking import Places, parse_memory, parse_request
     from medk2n_cli.cli.synthesising import Machine, Output, Talk, synthesise_to_folder
 
-    output = Output(out, overwrite, form.lower(), deid, audit)
+    output = Output(out, overwrite, form.lower(), deid, audit, viewer, ledger)
     request = parse_request(Places(tuple(study), one_study, rules), want, use or [], ignore, (grid, register))
-    request = replace(request, dicom_only=output.dicom_only, strict=strict, nameless=deid)
+    request = replace(request, dicom_only=output.dicom_only, strict=strict, nameless=deid, max_memory=parse_memory(max_memory))
     talk = Talk(quiet=quiet or as_json, verbose=verbose)
     data = synthesise_to_folder(request, output, Machine(weights, device, threads), talk)
     if as_json:
@@ -86,24 +90,35 @@ def batch(
     ignore: Annotated[str, typer.Option(help="Acquired modalities to treat as absent, e.g. FLAIR.")] = "",
     weights: Annotated[str | None, WEIGHTS] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, THREADS] = 0,
+    max_memory: Annotated[str, MAX_MEMORY] = "0",
     form: Annotated[str, typer.Option("--format", help="auto, dicom, nifti or both.")] = "auto",
     deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient.")] = False,
+    viewer: Annotated[bool, typer.Option("--viewer", help="Also write viewer.html into each result.")] = False,
+    ledger: Annotated[Path | None, LEDGER] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip results of the same files, options and weights.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
     part: Annotated[str, typer.Option(help="Only a part of the studies: 2/8 is the second of eight.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is all.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Studies read ahead while another is in the network.")] = 1,
+    watch: Annotated[
+        float, typer.Option(min=0, help="Wait for studies that arrive; take each when still for so many seconds. 0: do not.")
+    ] = 0.0,
+    cluster: Annotated[str, typer.Option(help="Dask scheduler to work on, e.g. tcp://scheduler:8786; all see the files.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which studies there are.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Synthesise many studies, weights loaded once, one row each as it goes. Exit code 8 if some failed."""
-    from medk2n_cli.cli.asking import Places, parse_request
-    from medk2n_cli.cli.batching import SOME_FAILED, Slice, run_batch, summary
+    from medk2n_cli.cli.asking import Places, parse_memory, parse_request
+    from medk2n_cli.cli.batching import SOME_FAILED, Manner, Slice, run_batch, summary
+    from medk2n_cli.cli.clustering import Job
     from medk2n_cli.cli.synthesising import Machine, Output
 
-    output = Output(out, overwrite, form.lower(), deid)
+    output = Output(out.absolute(), overwrite, form.lower(), deid, viewer=viewer, ledger=ledger and ledger.absolute())
     request = parse_request(Places((export,), rules=rules), want, [], ignore, ("auto", True))
-    request = replace(request, dicom_only=output.dicom_only, shown=None, nameless=deid)
-    data = run_batch(export, request, output, Machine(weights, device), Slice.parse(part, limit), resume, dry_run)
+    request = replace(request, dicom_only=output.dicom_only, nameless=deid, max_memory=parse_memory(max_memory))
+    job = Job(request, output, Machine(weights, device, threads), resume or watch > 0)
+    data = run_batch(export.absolute(), job, Slice.parse(part, limit), Manner(jobs, watch, cluster, dry_run))
     if as_json:
         print_json(data)
     else:
@@ -174,12 +189,13 @@ def demo(
         print_json(data)
 
 
-from medk2n_cli.cli import trusting  # noqa: E402 - its commands stand after those above in the help
+from medk2n_cli.cli import trusting, weights  # noqa: E402 - their commands stand after those above in the help
 
 
 def main() -> None:
     """Entry point of the `medk2n` command: errors become two lines (or one JSON object) and an exit code."""
     asked_json = "--json" in sys.argv[1:]
+    sys.stderr = _own_stderr()
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
@@ -202,6 +218,14 @@ def main() -> None:
         )
         _fail(bug, asked_json, BUG)
         sys.exit(BUG)
+
+
+def _own_stderr() -> TextIO:
+    """Our own way to where stderr leads: descriptor 2 is silenced while C++ libraries read files, in other threads too."""
+    try:
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return sys.stderr
 
 
 def _terminated(*_: object) -> None:

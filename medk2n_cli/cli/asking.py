@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.errors import RequestError
+from medk2n_cli.core.footprint import parse_bytes
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.pipeline import Alignment, Request
 from medk2n_cli.reading.rules import Rules, read_rules
@@ -48,6 +49,20 @@ def parse_request(places: Places, want: str, use: Sequence[str], ignore: str, pl
         rules=places.read_rules(),
         shown=places.where[0],
     )
+
+
+def parse_memory(text: str) -> int:
+    """``3G`` -> bytes.
+
+    Raises:
+        RequestError: BAD_MEMORY.
+    """
+    try:
+        return parse_bytes(text)
+    except ValueError as failure:
+        raise RequestError(
+            f"--max-memory {text} is no amount of memory.", next_step="Write --max-memory 3G or 800M.", code="BAD_MEMORY"
+        ) from failure
 
 
 def modalities(words: str) -> tuple[Modality, ...]:

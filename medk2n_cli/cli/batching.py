@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from medk2n_cli.cli.synthesising import Machine, Output, Talk, output_facts, request_options, synthesise_into
+from medk2n_cli.batching.inbox import Inbox
+from medk2n_cli.batching.lock import locked
+from medk2n_cli.batching.memory import Budget
+from medk2n_cli.batching.overlap import Steps, overlapped
+from medk2n_cli.batching.table import Row, tables
+from medk2n_cli.cli.clustering import Job, Numbered, run_on_cluster
 from medk2n_cli.cli.tables import console
-from medk2n_cli.core.errors import Medk2nError, OutputError, RequestError
-from medk2n_cli.model.session import Session
-from medk2n_cli.pipeline import Request, open_weights
-from medk2n_cli.reading.scan import scan
-from medk2n_cli.reading.studies import FoundStudy, find_studies, same_inputs
-from medk2n_cli.writing.folder import MANIFEST
+from medk2n_cli.cli.undertaking import Undertaker, Undertaking
+from medk2n_cli.core.errors import RequestError
+from medk2n_cli.pipeline import open_weights
+from medk2n_cli.reading.studies import FoundStudy, find_studies
 
 SOME_FAILED = 8
-COLUMNS = ("number", "study", "status", "code", "targets", "quality", "seconds", "problem")
-_LOCK = ".medk2n-batch.lock"
 
 
 @dataclass(frozen=True)
@@ -47,142 +45,92 @@ class Slice:
             raise RequestError(f"--part {text} is no part.", next_step="Write --part 2/8: the second of eight.", code="BAD_PART")
         return cls(int(part), int(parts), limit)
 
-    def of(self, studies: Sequence[FoundStudy]) -> list[tuple[int, FoundStudy]]:
+    def of(self, studies: Sequence[FoundStudy]) -> list[Numbered]:
         """(number in the export, study), every `parts`-th one."""
         mine = [(n, s) for n, s in enumerate(studies, start=1) if n % self.parts == self.part % self.parts]
         return mine[: self.limit] if self.limit else mine
 
+    @property
+    def stem(self) -> str:
+        """Of the tables: parts of a batch have their own."""
+        return "batch" if self.parts == 1 else f"batch_{self.part}_of_{self.parts}"
 
-def run_batch(
-    root: Path, request: Request, output: Output, machine: Machine, which: Slice, resume: bool, dry: bool
-) -> dict[str, Any]:
-    """Every study of `root` into a folder of its own below `output.folder`; `request.where` is replaced for each.
+
+@dataclass(frozen=True)
+class Manner:
+    """How a batch goes about its studies.
+
+    Attributes:
+        jobs: studies read at the same time, while another is in the network.
+        watch: take studies from an inbox, without end, when they have not changed for so many seconds; 0 does not watch.
+        cluster: address of a Dask scheduler; empty is this machine.
+        dry: only say which studies there are.
+
+    Raises:
+        RequestError: BAD_MANNER, two of these exclude each other.
+    """
+
+    jobs: int = 1
+    watch: float = 0.0
+    cluster: str = ""
+    dry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.watch and (self.cluster or self.dry):
+            raise RequestError(
+                "--watch goes neither with --cluster nor with --dry-run.", next_step="Leave one away.", code="BAD_MANNER"
+            )
+
+
+def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, Any]:
+    """Every study of `root` into a folder of its own below the output folder.
 
     Raises:
         StudyError: the export does not exist. OutputError: another batch writes there, or the tables cannot be written.
     """
-    studies = which.of(find_studies(root))
-    if dry:
-        return {"out": str(output.folder), "rows": [{"number": n, "study": s.name, "status": "found"} for n, s in studies]}
-    with _locked(output.folder):
-        session = open_weights(machine.weights, machine.device, machine.threads)
-        with _tables(output.folder, which) as write, _terminable():
-            rows = []
-            for number, study in studies:
-                row = {"number": number, "study": study.name, **_one(study, request, output, session, resume)}
-                rows.append(row)
-                write(row)
-    return {"out": str(output.folder), "rows": rows}
+    out = job.output.folder
+    if manner.dry:
+        listed = which.of(find_studies(root))
+        return {"out": str(out), "rows": [{"number": n, "study": s.name, "status": "found"} for n, s in listed]}
+    studies = _arriving(root, which, manner.watch) if manner.watch else which.of(find_studies(root))
+    rows: list[Row] = []
+    with locked(out), tables(out, which.stem) as write, _explained():
+
+        def tell(row: Row) -> None:
+            write(row)
+            rows.append(row)
+            line = f"{row['number']} {row['study']}: {row['status']} {row.get('problem', '')}".strip()
+            console(stderr=True).print(line, markup=False)
+
+        if manner.cluster:
+            run_on_cluster(manner.cluster, list(studies), job, tell)
+        else:
+            _run_here(studies, job, 0 if manner.watch else manner.jobs, tell)  # reading ahead in an inbox would wait for the next
+    return {"out": str(out), "rows": sorted(rows, key=lambda r: int(str(r["number"])))}
 
 
-def _one(study: FoundStudy, request: Request, output: Output, session: Session, resume: bool) -> dict[str, Any]:
-    """One study's row; its failure touches no other."""
-    mine = replace(request, where=study.where, study=study.uid, shown=Path(study.name))
-    place = replace(output, folder=output.folder / study.name, overwrite=output.overwrite or resume)
-    started = time.perf_counter()
-    try:
-        if resume and _unchanged(place.folder, mine, output, session):
-            return {"status": "unchanged"}
-        data = synthesise_into(mine, place, session, Talk(quiet=True))
-    except Medk2nError as failure:
-        if failure.code == "NOTHING_MISSING":
-            return {"status": "complete", "code": failure.code}
-        return {"status": "failed", "code": failure.code, "problem": failure.problem, "seconds": _since(started)}
-    except Exception as failure:  # noqa: BLE001 - a bug in one study must not cost a night's other studies
-        return {"status": "failed", "code": "BUG", "problem": type(failure).__name__, "seconds": _since(started)}
-    targets = data["report"]["targets"]
-    return {
-        "status": "done",
-        "targets": "+".join(t["modality"] for t in targets),
-        "quality": "+".join(f"{t['quality']:.2f}" for t in targets),
-        "seconds": _since(started),
-    }
+def _run_here(studies: Iterable[Numbered], job: Job, jobs: int, tell: Callable[[Row], None]) -> None:
+    session = open_weights(job.machine.weights, job.machine.device, job.machine.threads)
+    budget = Budget(job.request.max_memory)
+    line = Undertaker(job.request, job.output, session, job.resume, tell, budget)
+
+    def begin(one: tuple[int, Numbered]) -> Undertaking:
+        turn, (number, study) = one
+        return line.begin(turn, number, study)
+
+    steps = Steps(begin, line.compute, line.end, Undertaking.close, budget.lift)
+    overlapped(enumerate(studies), steps, jobs)
 
 
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 2)
-
-
-def _unchanged(folder: Path, request: Request, output: Output, session: Session) -> bool:
-    """Whether an earlier result came from the same files, options and weights."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        same = manifest["weights"]["sha256"] == session.weights.card.sha256
-        same = same and manifest["options"] == request_options(request) and manifest["output"] == output_facts(output)
-        listed = [(i["file"], i["sha256"]) for i in manifest["inputs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    if not same:
-        return False
-    chosen = scan(request.where, request.use, request.study, request.rules).without(request.ignore).chosen()
-    return same_inputs((s for m, s in chosen.items() if m in session.weights.card.modalities), listed)
+def _arriving(root: Path, which: Slice, settle: float) -> Iterator[Numbered]:
+    """Studies of an inbox as they settle, numbered as they come."""
+    inbox = Inbox(root, find_studies, settle)
+    return islice(zip(count(1), inbox, strict=False), which.limit or None)
 
 
 @contextmanager
-def _tables(folder: Path, which: Slice) -> Iterator[Any]:
-    """``batch.jsonl`` and ``batch.csv``, a row of each as it comes; parts of a batch have tables of their own."""
-    stem = "batch" if which.parts == 1 else f"batch_{which.part}_of_{which.parts}"
-    with (
-        (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as sheet,
-        (folder / f"{stem}.jsonl").open("w", encoding="utf-8") as lines,
-    ):
-        writer = csv.DictWriter(sheet, COLUMNS, restval="")
-        writer.writeheader()
-
-        def write(row: dict[str, Any]) -> None:
-            writer.writerow(row)
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            for stream in (sheet, lines):
-                stream.flush()
-            console(stderr=True).print(
-                f"{row['number']} {row['study']}: {row['status']} {row.get('problem', '')}".strip(), markup=False
-            )
-
-        yield write
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One batch at a time per output folder and machine; the lock goes with its process, however that ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK).open("a")
-    except OSError as failure:
-        raise OutputError(
-            f"Cannot write to {folder}: {failure.strerror or failure}.", next_step="Choose another --out.", code="CANNOT_WRITE"
-        ) from failure
-    with lock:
-        if not _seize(lock):
-            raise OutputError(
-                f"Another batch is writing to {folder}.",
-                next_step="Wait for it, give another --out, or share the work with --part 1/2 --out A and --part 2/2 --out B.",
-                code="LOCKED",
-            )
-        yield
-    (folder / _LOCK).unlink(missing_ok=True)
-
-
-def _seize(lock: IO[str]) -> bool:
-    if os.name == "nt":
-        import msvcrt
-
-        try:
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Stopped, the study in hand is discarded whole, and the way on is said."""
+def _explained() -> Iterator[None]:
+    """Stopped, the study in hand is ended or discarded whole, and the way on is said."""
     try:
         yield
     except KeyboardInterrupt:

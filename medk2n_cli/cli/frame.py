@@ -21,6 +21,9 @@ WEIGHTS = typer.Option("--weights", help="Weights by name, or a path to an .onnx
 USE = typer.Option("--use", help="T1=FILE, or T1=SERIES NUMBER: this is the T1, whatever it is called. May be repeated.")
 STUDY = typer.Option("--study", help="UID of the study to take, where the folder holds several DICOM studies.")
 RULES = typer.Option("--rules", help="JSON file of patterns on DICOM tags that say what this site calls its series.")
+THREADS = typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")
+MAX_MEMORY = typer.Option(help="Refuse a study that would take more, e.g. 3G; in a batch, share so much. 0 is no limit.")
+LEDGER = typer.Option(help="Append a line per synthetic object to this file; see medk2n ledger.")
 
 
 def print_json(data: dict[str, object]) -> None:

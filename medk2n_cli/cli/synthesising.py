@@ -72,13 +72,18 @@ class Talk:
 
 @dataclass(frozen=True)
 class Output:
-    """Where the result goes, and as what: auto, nifti, dicom or both; auto is DICOM where every source is; an audit or not."""
+    """Where the result goes, and as what: auto, nifti, dicom or both; auto is DICOM where every source is.
+
+    `audit`, `viewer`: with an audit, with a page to scroll through. `ledger`: a file that lists all that was ever written.
+    """
 
     folder: Path
     overwrite: bool = False
     form: str = "auto"
     deidentify: bool = False
     audit: bool = False
+    viewer: bool = False
+    ledger: Path | None = None
 
     def __post_init__(self) -> None:
         if self.form not in _FORMATS:
@@ -94,7 +99,8 @@ class Output:
     def formats(self, sources: Iterable[Series]) -> Formats:
         """What to write for these sources."""
         dicom = self.form in ("dicom", "both") or (self.form == "auto" and all(s.study for s in sources))
-        return Formats(nifti=self.form in ("nifti", "both") or not dicom, dicom=dicom, deidentify=self.deidentify)
+        nifti = self.form in ("nifti", "both") or not dicom
+        return Formats(nifti=nifti, dicom=dicom, deidentify=self.deidentify, viewer=self.viewer, ledger=self.ledger)
 
 
 def synthesise_to_folder(request: Request, output: Output, machine: Machine, talk: Talk) -> dict[str, Any]:
@@ -110,39 +116,50 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
         return _synthesise(request, output, session, talk, folder)
 
 
-def synthesise_into(request: Request, output: Output, session: Session, talk: Talk) -> dict[str, Any]:
-    """The same with weights that are loaded already.
-
-    Raises:
-        Medk2nError: any of its kinds; the output folder is then as it was.
-    """
-    with open_folder(output.folder, output.overwrite) as folder:
-        return _synthesise(request, output, session, talk, folder)
-
-
 def _synthesise(request: Request, output: Output, session: Session, talk: Talk, folder: OutputFolder) -> dict[str, Any]:
-    out = output.folder
     with unpacked(request.where) as where:
         with talk.progress() as tell:
             result = synthesise(replace(request, where=where), session, tell)
         for stage, seconds in result.seconds.items():
             talk.say(f"{stage}: {seconds:.1f} s")
-        formats = output.formats(result.sources.values())
         rows = _audit(request, where, session) if output.audit else ()
-        acquired = Acquired(result.study, result.sources, result.views, rows)
-        files = write_result(folder, result.synthesis, acquired, formats, _facts(request, output, session, result))
+        data = deliver(result, Delivery(request, output, session, rows), folder)
     if not talk.quiet:
         _show(result.synthesis.report)
         if rows:
             audit_table(rows)
-        console().print(f"written to {out}: report.html, {_written(formats)}, preview, report.json", markup=False)
+        written = _written(output.formats(result.sources.values()))
+        console().print(f"written to {output.folder}: report.html, {written}, preview, report.json", markup=False)
+    return data
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a result is delivered with: what was asked, by which weights it was made, rows of an audit of it."""
+
+    request: Request
+    output: Output
+    session: Session
+    audits: tuple[dict[str, object], ...] = ()
+
+
+def deliver(result: Result, how: Delivery, folder: OutputFolder) -> dict[str, Any]:
+    """Write a result into its folder; what `--json` prints comes back.
+
+    Raises:
+        OutputError: see `write_result`.
+    """
+    request, output = how.request, how.output
+    acquired = Acquired(result.study, result.sources, result.views, how.audits)
+    formats = output.formats(result.sources.values())
+    files = write_result(folder, result.synthesis, acquired, formats, _facts(request, output, how.session, result))
     return {
-        "out": str(out),
-        "files": [f.relative_to(out).as_posix() for f in files],
+        "out": str(output.folder),
+        "files": [f.relative_to(output.folder).as_posix() for f in files],
         "manifest": MANIFEST,
         "seconds": dict(result.seconds),
         "report": result.synthesis.report.to_dict(),
-        "audit": list(rows),
+        "audit": list(how.audits),
     }
 
 
@@ -167,8 +184,9 @@ def request_options(request: Request) -> dict[str, object]:
 
 
 def output_facts(output: Output) -> dict[str, object]:
-    """What shapes the files, as the manifest keeps it."""
-    return {"format": output.form, "deidentified": output.deidentify, "audit": output.audit}
+    """What shapes the files, as the manifest keeps it; the viewer only where there is one: earlier manifests do not know it."""
+    viewer = {"viewer": True} if output.viewer else {}
+    return {"format": output.form, "deidentified": output.deidentify, "audit": output.audit, **viewer}
 
 
 def _facts(request: Request, output: Output, session: Session, result: Result) -> dict[str, object]:
@@ -210,7 +228,8 @@ def _peak_memory_mb() -> float | None:
 
 
 def _written(formats: Formats) -> str:
-    return ", ".join(["synth_*.nii.gz"] * formats.nifti + ["dicom/synth_*"] * formats.dicom)
+    names = {"viewer.html": formats.viewer, "synth_*.nii.gz": formats.nifti, "dicom/synth_*": formats.dicom}
+    return ", ".join(name for name, there in names.items() if there)
 
 
 def _show(report: FusionReport) -> None:

@@ -1,4 +1,4 @@
-"""Commands about results that are there: audit, compare, verify, send."""
+"""Commands about results that are there: audit, compare, verify, send, ledger."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def send(
     calling: Annotated[str, typer.Option("--from", help="Our own AE title.")] = "MEDK2N",
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Send the DICOM objects of a result to a PACS, after verifying it. The only command that opens a connection."""
+    """Send the DICOM objects of a result to a PACS, after verifying it. Only this and `weights pull` open a connection."""
     from medk2n_cli.cli.sending import send_result, show_sent
 
     data = send_result(result, to, calling, quiet=as_json)
@@ -92,3 +92,19 @@ def send(
         print_json(data)
     else:
         show_sent(data)
+
+
+@app.command(epilog="Example: medk2n ledger synthetic.jsonl --weights 3fa2c1")
+def ledger(
+    file: Annotated[Path, typer.Argument(help="The file that --ledger was given.")],
+    weights: Annotated[str, typer.Option(help="Only what these weights made: a name, or the beginning of a SHA-256.")] = "",
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """List every synthetic object in a ledger: what must be recalled when weights turn out bad."""
+    from medk2n_cli.cli.recalling import recall, show_recall
+
+    data = recall(file, weights)
+    if as_json:
+        print_json(data)
+    else:
+        show_recall(data)

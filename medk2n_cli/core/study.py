@@ -10,6 +10,8 @@ from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 
+_LONGEST_NUMBER = 12  # characters of a DICOM integer string (PS3.5 6.2); Python refuses to read thousands of digits
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -54,9 +56,21 @@ class Series:
         return self.label if self.is_dicom else self.label.rsplit("/", 1)[-1]
 
     @property
+    def own_grid(self) -> Grid:
+        """Where its voxels are.
+
+        Raises:
+            ValueError: its header could not be read; such a series is never chosen.
+        """
+        if self.grid is None:
+            raise ValueError(f"series {self.label} has no grid")
+        return self.grid
+
+    @property
     def number(self) -> int | None:
         """The DICOM series number."""
-        return int(self.names[0]) if self.names and self.names[0].isdigit() else None
+        first = self.names[0] if self.names else ""
+        return int(first) if first.isascii() and first.isdigit() and len(first) <= _LONGEST_NUMBER else None
 
     def unreadable(self, code: str, reason: str) -> StudyError:
         """The error to raise when its voxels turn out not to be usable."""

@@ -137,7 +137,7 @@ def read_card(onnx_file: Path) -> ModelCard:
     try:
         values["pairs"] = tuple(PairStatistics(**p) for p in stored["pairs"])
         return ModelCard(**values)
-    except TypeError as failure:
+    except (TypeError, AttributeError) as failure:  # values of another kind than the fields
         raise WeightsError(f"The card {file.name} cannot be read: {failure}.", next_step=again, code="BAD_CARD") from failure
 
 

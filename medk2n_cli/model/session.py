@@ -19,7 +19,15 @@ PILOT_SLICES = 16
 BATCH_SLICES = {True: 16, False: 2}  # on CUDA or not; two slices stay in a CPU's cache, 8 % faster than eight
 AUTO = -1
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class Flow:
+    """How slices go through the graph: how many at once (0: what suits the device), and who is told of (done, in all)."""
+
+    at_once: int = 0
+    tell: Callable[[int, int], None] = lambda done, total: None
+
+
 _Answer = dict[str, NDArray[np.float32]]
 
 
@@ -84,27 +92,31 @@ def _check_contract(runtime: ort.InferenceSession, weights: Weights) -> None:
         )
 
 
-def run(session: Session, given: ModelInput, want: Sequence[Modality], progress: Progress | None = None) -> ModelOutput:
-    """Synthesise every slice of `given` for every modality of `want`.
+def slices_at_once(session: Session) -> int:
+    """How many slices suit the device."""
+    return BATCH_SLICES[session.device.is_cuda]
 
-    progress: called with (slices done, slices in all), the pilot's included.
+
+def run(session: Session, given: ModelInput, want: Sequence[Modality], flow: Flow | None = None) -> ModelOutput:
+    """Synthesise every slice of `given` for every modality of `want`; a pilot of some slices comes first.
 
     Raises:
         WeightsError: the graph failed or answered with values out of range.
     """
-    tell = progress or (lambda done, total: None)
+    flow = flow or Flow()
+    size = flow.at_once or slices_at_once(session)
     pilot = _spread(given.depth)
     total = given.depth + len(pilot)
     gates = np.full((len(want), len(given.have)), AUTO, np.float32)
     heads = np.full(len(want), AUTO, np.int64)
     try:
-        seen = [_ask(session, given, numbers, want, gates, heads) for numbers in _runs(session, pilot)]
-        tell(len(pilot), total)
+        seen = [_ask(session, given, numbers, want, gates, heads) for numbers in _runs(pilot, size)]
+        flow.tell(len(pilot), total)
         gates, heads = _decide(session, _join(seen), given)
         parts = []
-        for numbers in given.batches(BATCH_SLICES[session.device.is_cuda]):
+        for numbers in given.batches(size):
             parts.append(_ask(session, given, numbers, want, gates, heads))
-            tell(len(pilot) + int(numbers[-1]) + 1, total)
+            flow.tell(len(pilot) + int(numbers[-1]) + 1, total)
         return _output(session, _join(parts), given, tuple(want))
     except Exception as failure:  # as in _runtime: out of memory, a lost GPU, values out of range
         raise WeightsError(
@@ -121,8 +133,7 @@ def _spread(depth: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(depth * 0.1, depth * 0.9, PILOT_SLICES).astype(np.int64))
 
 
-def _runs(session: Session, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    size = BATCH_SLICES[session.device.is_cuda]
+def _runs(numbers: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return [numbers[s : s + size] for s in range(0, len(numbers), size)]
 
 

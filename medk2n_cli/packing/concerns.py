@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medk2n_cli.core.errors import StudyError
+from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.volumes import AlignedStudy, Volume
 from medk2n_cli.packing.normalise import Scale
@@ -42,8 +43,21 @@ class Concern:
         return f"{name}{said}; the weights were trained for {self.low:g} to {self.high:g}."
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What is kept of an acquired volume when its voxels are let go: its grid, and its noise in acquired units."""
+
+    grid: Grid
+    noise: float
+
+    @classmethod
+    def of(cls, volume: Volume) -> Recorded:
+        """Measure it."""
+        return cls(volume.grid, _noise(volume))
+
+
 def concerns(
-    acquired: Mapping[Modality, Volume], study: AlignedStudy, scales: Mapping[Modality, Scale], limits: Limits
+    acquired: Mapping[Modality, Recorded], study: AlignedStudy, scales: Mapping[Modality, Scale], limits: Limits
 ) -> list[Concern]:
     """Everything out of the limits; a number without a limit in the card is not looked at.
 
@@ -90,12 +104,12 @@ def _share(head: NDArray[np.bool_], axis: int, end: int) -> float:
     return float(sections[end] / max(1, sections.max()))
 
 
-def _of_volume(volume: Volume, study: AlignedStudy, modality: Modality, scale: Scale) -> Iterator[tuple[str, float]]:
+def _of_volume(volume: Recorded, study: AlignedStudy, modality: Modality, scale: Scale) -> Iterator[tuple[str, float]]:
     spacing = sorted(volume.grid.spacing)
     yield "in_plane_mm", spacing[1]
     yield "slice_mm", spacing[2]
     if not modality.is_quantitative:
-        yield "noise", _noise(volume) * scale.gain
+        yield "noise", volume.noise * scale.gain
         air = study.volumes[modality].array[~study.head]
         if air.size:
             yield "background", float(np.median(np.abs(air)) * scale.gain)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -11,6 +13,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from medk2n_cli.core.errors import StudyError
+from medk2n_cli.reading.limits import holds
+
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(RuntimeError, NotImplementedError, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError),
+)
 
 
 @contextmanager
@@ -29,6 +37,12 @@ def _unpack(archive: Path, stack: ExitStack) -> Path:
     try:
         with zipfile.ZipFile(archive) as stored:
             size, free = sum(i.file_size for i in stored.infolist()), shutil.disk_usage(folder).free
+            if not holds(archive.stat().st_size, size):
+                raise StudyError(
+                    f"{archive.name} unpacks to {size / archive.stat().st_size:.0f} times its size, as no export of images does.",
+                    next_step="If you trust it, unpack it yourself and give the folder to --in.",
+                    code="ZIP_TOO_LARGE",
+                )
             if size > free * 0.9:
                 raise StudyError(
                     f"{archive.name} unpacks to {size / 2**30:.1f} GiB, and {folder.parent} has {free / 2**30:.1f} GiB free.",
@@ -36,9 +50,9 @@ def _unpack(archive: Path, stack: ExitStack) -> Path:
                     code="ZIP_TOO_LARGE",
                 )
             stored.extractall(folder)  # drops drive letters, roots and ".." from the names
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as failure:
+    except _DAMAGED as failure:  # its words cite the names of members, which carry patients' names
         raise StudyError(
-            f"{archive.name} cannot be unpacked: {failure}.",
+            f"{archive.name} cannot be unpacked ({getattr(failure, 'strerror', None) or type(failure).__name__}).",
             next_step="Unpack it yourself (it may need a password) and give the folder to --in.",
             code="BAD_ZIP",
         ) from failure

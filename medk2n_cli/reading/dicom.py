@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
-import SimpleITK as sitk
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import RLELossless
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.dicom_geometry import Unusable, stack
 from medk2n_cli.reading.dicom_group import by_series, volumes, without_copies
-from medk2n_cli.reading.dicom_headers import MR_CLASSES, Slice, read_slices, slices_of
+from medk2n_cli.reading.dicom_headers import MR_CLASSES, Slice, read_slices
+from medk2n_cli.reading.dicom_pixels import check_size, images
 from medk2n_cli.reading.dicom_recognise import B_WEIGHTED, recognise_slices
+from medk2n_cli.reading.quiet import unwarned
 from medk2n_cli.reading.recognise import Recognition
 from medk2n_cli.reading.rules import FILE, Rules
 
-FloatArray = NDArray[np.float32]
 _TIME, _FEW_TIMES = "time", 2
-_LARGE = "1 MB"  # what is larger is read from the file when it is asked for
 _SHORTEST_NAME = 3  # what is shorter is part of too many other words
+_LONGEST_LABEL = 120  # characters: a number of 12, a description of 64, and the words that tell volumes apart
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def read_series(files: Iterable[tuple[Path, str]], rules: Rules | None = None) -> list[Series]:
@@ -102,15 +100,15 @@ def _series(slices: Sequence[Slice], words: str) -> Series:
     """What its first slice tells of a series; the label is what a console shows: number and description."""
     first = slices[0]
     number, description = first.text("SeriesNumber"), first.text("SeriesDescription") or first.text("ProtocolName")
-    label = " ".join(part for part in (number or "?", _nameless(_printable(description), first), words) if part)
+    label = " ".join(part for part in (number or "?", description, words) if part)
     patient = f"{first.text('PatientID')}\\{first.text('PatientName')}"
     return Series(
-        label,
+        _nameless(printable(label), first)[:_LONGEST_LABEL],
         tuple(dict.fromkeys(s.file for s in slices)),
         None,
         names=tuple(n for n in (number, description, first.text("SeriesInstanceUID")) if n),
-        study=first.text("StudyInstanceUID"),
-        patient=hashlib.sha256(patient.encode()).hexdigest()[:8],
+        study=_uid(first.text("StudyInstanceUID")),
+        patient=_digest(patient),
     )
 
 
@@ -123,13 +121,24 @@ def _nameless(text: str, one: Slice) -> str:
     return text
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text).encode("utf-8", "replace").decode("utf-8")
+def printable(text: str) -> str:
+    """One line that a terminal shows as it stands."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _uid(text: str) -> str:
+    """A UID is cited in commands and names folders, so that anything else by its name is replaced by its digest."""
+    return text if not text or _UID.fullmatch(text) else f"study_{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def _class_name(one: Slice) -> str:
     uid = one.text("SOPClassUID")
-    return pydicom.uid.UID(uid).name if uid else one.text("Modality") or "no class named"
+    name = UID(uid, validation_mode=IGNORE).name
+    return name if uid and name != uid else "of no class that DICOM knows"
 
 
 def _labelled(series: list[Series]) -> list[Series]:
@@ -158,67 +167,22 @@ def load_volume(series: Series) -> Volume:
     """Voxels of a series, rescaled as its headers say.
 
     Raises:
-        StudyError: MISSING_PIXELS, UNSUPPORTED_TRANSFER_SYNTAX, TRUNCATED or EMPTY_VOLUME.
+        StudyError: VANISHED, MISSING_PIXELS, UNSUPPORTED_TRANSFER_SYNTAX, TRUNCATED, BAD_RESCALE, NAN_VOXELS or EMPTY_VOLUME.
     """
     assert series.grid is not None
+    check_size(series)
     array = np.empty(series.grid.shape, np.float32)
-    for file in dict.fromkeys(series.files):
-        wanted = [(k, series.frames[k]) for k, f in enumerate(series.files) if f == file]
-        images = _images(series, file, [frame for _, frame in wanted])
-        for (k, _), image in zip(wanted, images, strict=True):
-            if image.T.shape != array.shape[:2]:
-                raise series.unreadable("TRUNCATED", f"slice {k + 1} has {image.shape[0]} x {image.shape[1]} pixels")
-            array[:, :, k] = image.T
+    with unwarned():
+        for file in dict.fromkeys(series.files):
+            wanted = [(k, series.frames[k]) for k, f in enumerate(series.files) if f == file]
+            for (k, _), image in zip(wanted, images(series, file, [frame for _, frame in wanted]), strict=True):
+                if image.T.shape != array.shape[:2]:
+                    shape = " x ".join(str(n) for n in image.shape)
+                    raise series.unreadable("TRUNCATED", f"slice {k + 1} has {shape} pixels")
+                array[:, :, k] = image.T
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise series.unreadable("NAN_VOXELS", "its rescaled values leave the range of numbers")
     if low == high:
         raise series.unreadable("EMPTY_VOLUME", f"every voxel is {low:g}")
     return Volume(array, series.grid)
-
-
-def _images(series: Series, file: Path, frames: Sequence[int]) -> Iterable[FloatArray]:
-    """(rows, columns) of each wanted frame."""
-    try:
-        dataset = pydicom.dcmread(file, force=True, defer_size=_LARGE)
-    except Exception as failure:  # pydicom raises whatever a broken byte leads it to
-        raise series.unreadable("TRUNCATED", f"{file.name} cannot be read ({type(failure).__name__})") from failure
-    many = int(dataset.get("NumberOfFrames") or 1) > 1
-    if "PixelData" not in dataset or not (many or dataset.PixelData):
-        raise series.unreadable("MISSING_PIXELS", f"{file.name} holds no pixels")
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    if syntax is not None and syntax.is_compressed and syntax != RLELossless:
-        return _decoded_by_itk(series, file, dataset, frames)
-    if syntax is None:
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    return _decoded(series, file, dataset, frames)
-
-
-def _decoded(series: Series, file: Path, dataset: Dataset, frames: Sequence[int]) -> Iterator[FloatArray]:
-    """Frame by frame from the file where there are many, so that they are never in memory twice."""
-    slopes = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)]
-    source = file if "NumberOfFrames" in dataset and dataset.NumberOfFrames > 1 else dataset
-    try:
-        for frame, stored in zip(frames, iter_pixels(source, indices=frames, raw=True), strict=True):
-            yield _rescaled(stored, *slopes[frame if len(slopes) > 1 else 0])
-    except Exception as failure:  # as above: too few bytes, odd bit depths, a damaged fragment
-        raise series.unreadable("TRUNCATED", f"the pixels of {file.name} cannot be read: {failure}") from failure
-
-
-def _rescaled(image: NDArray[np.generic], slope: float | None, intercept: float | None) -> FloatArray:
-    scale = 1.0 if slope is None or slope == 0 else slope
-    return np.asarray(image.astype(np.float32) * np.float32(scale) + np.float32(intercept or 0.0), dtype=np.float32)
-
-
-def _decoded_by_itk(series: Series, file: Path, dataset: Dataset, frames: Sequence[int]) -> list[FloatArray]:
-    """JPEG, JPEG-LS, JPEG 2000: ITK decodes and rescales; frames with scales of their own it would get wrong."""
-    slopes = {(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices_of(file, dataset)}
-    name = dataset.file_meta.TransferSyntaxUID.name
-    if len(slopes) > 1:
-        raise series.unreadable("UNSUPPORTED_TRANSFER_SYNTAX", f"its frames are compressed ({name}) and scaled one by one")
-    try:
-        image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="GDCMImageIO")
-    except RuntimeError as failure:
-        raise series.unreadable("UNSUPPORTED_TRANSFER_SYNTAX", f"its pixels are compressed as {name}") from failure
-    array = sitk.GetArrayFromImage(image)
-    return [array[f] for f in frames]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.reading.dicom_headers import Slice
+from medk2n_cli.reading.limits import grid_problem
 
 MIN_SLICES = 3
 _SAME_MM = 0.01  # two slices this near are the same place
@@ -38,12 +39,14 @@ def stack(slices: Sequence[Slice]) -> Stack:
     """Slices of one orientation and size, each place once -> Stack; voxels are [column, row, slice].
 
     Raises:
-        Unusable: TOO_FEW_SLICES, NO_POSITION, DUPLICATE_SLICES, SLICE_GAP or GANTRY_TILT.
+        Unusable: NO_POSITION, TOO_FEW_SLICES, MISSING_PIXELS, TOO_LARGE, BAD_SPACING, DUPLICATE_SLICES, SLICE_GAP or GANTRY_TILT.
     """
     if any(s.position is None for s in slices):
         raise Unusable("NO_POSITION", "its slices do not say where they are in the patient")
     if len(slices) < MIN_SLICES:
         raise Unusable("TOO_FEW_SLICES", f"only {len(slices)} of its slices belong together; a volume needs {MIN_SLICES}")
+    if not min(slices[0].shape):
+        raise Unusable("MISSING_PIXELS", "its headers do not say how many rows and columns it has")
     normal = _normal(slices[0])
     places = np.array([_place(s, normal) for s in slices])
     order = np.argsort(places, kind="stable")
@@ -105,4 +108,7 @@ def _grid(ordered: Sequence[Slice], step: NDArray[np.float64]) -> Grid:
     affine[:3, 2] = step
     affine[:3, 3] = first.position
     rows, columns = first.shape
+    spacing = np.array([first.spacing[1], first.spacing[0], np.linalg.norm(step)])
+    if (problem := grid_problem((columns, rows, len(ordered)), spacing)) is not None:
+        raise Unusable(*problem)
     return Grid((columns, rows, len(ordered)), affine, first.text("FrameOfReferenceUID") or None)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from medk2n_cli.reading.dicom_file import read_header
+from medk2n_cli.reading.quiet import unwarned
 
 MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "classic",
@@ -17,6 +23,10 @@ MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4.4": "enhanced",  # legacy converted
 }
 _DICOMDIR = "1.2.840.10008.1.3.10"
+_FARTHEST = 1e5  # no position, spacing or direction is a larger number: 100 m
+_MOST_ROWS = 65535  # a 16-bit number
+_LONGEST = 1024  # characters of a text; the standard's longest that is used here has 64
+_BROKEN = b"?"  # the value of an attribute that cannot be understood: there, but neither text nor number
 _TAGS = (
     *(
         "SOPClassUID",
@@ -36,7 +46,7 @@ _TAGS = (
     *("EchoNumbers", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionContrast"),
     *("ContrastBolusAgent", "ContrastBolusAgentSequence", "InversionRecovery", "EchoPulseSequence", "EchoPlanarPulseSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
-    *("BitsAllocated", "PixelRepresentation", "SpecificCharacterSet"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "SpecificCharacterSet"),
 )
 
 
@@ -64,25 +74,29 @@ class Slice:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return int(self.header.get("Rows") or 0), int(self.header.get("Columns") or 0)
+        """Rows and columns, 0 where the header does not say."""
+        rows, columns = (int(self.number(name) or 0) for name in ("Rows", "Columns"))
+        return (rows, columns) if min(rows, columns) > 0 and max(rows, columns) <= _MOST_ROWS else (0, 0)
 
     def text(self, name: str) -> str:
         """An attribute as text, empty where it is missing or empty; several values joined by a backslash."""
         value = self.value(name)
-        if value is None or isinstance(value, str):
-            return (value or "").strip()
-        return "\\".join(str(v) for v in value) if isinstance(value, Sequence) else str(value)
+        if value is None or isinstance(value, bytes | Items):
+            return ""
+        several = isinstance(value, Sequence) and not isinstance(value, str)
+        text = "\\".join(str(v) for v in cast(Sequence[object], value)) if several else str(value)
+        return text[:_LONGEST].strip()
 
     def number(self, name: str) -> float | None:
-        """An attribute as a number, None where it is missing, empty or no number; the first of several."""
+        """An attribute as a number, None where it is missing, empty or no finite number; the first of several."""
         value = self.value(name)
-        if isinstance(value, Sequence) and not isinstance(value, str):
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
             value = value[0] if value else None
         try:
-            return None if value is None or value == "" else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+            number = None if value is None or value == "" else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
             return None
+        return number if number is not None and math.isfinite(number) else None
 
     def value(self, name: str) -> object:
         """An attribute of the frame, or of the file where the frame has none of its own."""
@@ -112,32 +126,54 @@ def read_slices(file: Path, further: Collection[str] = ()) -> list[Slice]:
         ValueError: it cannot be read as DICOM.
     """
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*_TAGS, *further])
-        if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DICOMDIR:
-            return []
-        if not len(header):
-            raise ValueError("it holds no attribute")
-        return list(slices_of(file, header))
-    except ValueError:
-        raise
+        header = read_header(file, [*_TAGS, *further])
+        with unwarned():
+            if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == _DICOMDIR:
+                return []
+            found = list(_slices(file, header))
     except Exception as failure:  # pydicom raises whatever a broken byte leads it to
         raise ValueError(f"not readable as DICOM ({type(failure).__name__})") from failure
+    if not len(header):
+        raise ValueError("it holds no attribute")
+    return found
 
 
-def slices_of(file: Path, header: Dataset) -> Iterator[Slice]:
+def _slices(file: Path, header: Dataset) -> Iterator[Slice]:
     """One record per frame of a read file."""
-    shared = list(header.get("SharedFunctionalGroupsSequence") or ())
-    frames = header.get("PerFrameFunctionalGroupsSequence") or [Dataset()]
+    _settle(header)
+    shared = _items(header, "SharedFunctionalGroupsSequence")
+    frames = _items(header, "PerFrameFunctionalGroupsSequence") or [Dataset()]
+    common = tuple(_flat(*shared))
     for number, frame in enumerate(frames):
-        groups = tuple(_flat(frame, *shared))
-        yield _slice(file, number, header, groups)
+        yield _slice(file, number, header, (*_flat(frame), *common))
+
+
+def _settle(dataset: Dataset) -> None:
+    """Decode every attribute now, while what is wrong with it can be caught."""
+    for tag in list(dataset.keys()):
+        try:
+            value = dataset[tag].value
+            str(value) if dataset[tag].VR == "PN" else None  # a name is decoded when it is written
+        except Exception as failure:  # a broken byte leads pydicom anywhere
+            if isinstance(failure, MemoryError):
+                raise
+            dataset[tag] = DataElement(tag, "UN", _BROKEN)
+
+
+def _items(dataset: Dataset, name: str) -> list[Dataset]:
+    value = dataset[name].value if name in dataset else None
+    return (
+        [i for i in value if isinstance(i, Dataset)] if isinstance(value, Sequence) and not isinstance(value, str | bytes) else []
+    )
 
 
 def _flat(*items: Dataset) -> Iterator[Dataset]:
     """The single items of all functional groups, the frame's own before the shared ones."""
     for item in items:
+        _settle(item)
         for element in item:
             if element.VR == "SQ" and element.value:
+                _settle(element.value[0])
                 yield element.value[0]
 
 
@@ -160,6 +196,6 @@ def _slice(file: Path, number: int, header: Dataset, groups: tuple[Dataset, ...]
 def _floats(value: object, count: int) -> NDArray[np.float64] | None:
     try:
         found = np.array([float(v) for v in value], np.float64)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return found if found.shape == (count,) and np.isfinite(found).all() else None
+    return found if found.shape == (count,) and (np.abs(found) < _FARTHEST).all() else None

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import gzip
 import json
-import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from medk2n_cli import itk
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
+from medk2n_cli.reading.limits import grid_problem, holds, unreachable
+from medk2n_cli.reading.nifti_header import Header, opened, read_header, transforms_disagree
+from medk2n_cli.reading.quiet import hushed
 from medk2n_cli.reading.recognise import recognise
 
 SUFFIXES = (".nii.gz", ".nii")
 NO_ORIENTATION = "its header says nothing of orientation, so left and right are a guess"
-_FLOATS = {16: "f4", 64: "f8"}  # NIfTI-1 datatype codes
 _MARK = b"synthetic by medk2n"
-_TOLERANCE_MM = 1.0  # how far apart the two transforms of a header may put a corner
+_CUT = "it ends too early or is damaged"
+_PIECE = 2**24  # bytes looked at together
+_SIDECAR = 2**20  # bytes; a BIDS sidecar has a few thousand
 
 
 def is_nifti(file: Path) -> bool:
@@ -44,29 +46,21 @@ def read_series(file: Path, label: str) -> Series:
     if sidecar and sidecar.get("synthetic") is True:
         return Series(label, (file,), None).refused("SYNTHETIC", "a synthetic image, by its sidecar")
     series = Series(label, (file,), None, answer.modality, answer.evidence)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    reader.SetImageIO("NiftiImageIO")
     try:
-        reader.ReadImageInformation()
-        header = _header(file)
-    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, struct.error) as failure:
+        header = read_header(file)
+        if len(header.size) != 3 or min(header.size) < 2:
+            return series.refused("NOT_3D", f"not a 3-D volume ({' x '.join(str(n) for n in header.size)})")
+        grid = _grid(file)
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error) as failure:
         return series.refused(*_why_unreadable(failure))
-    size = list(reader.GetSize())
-    if reader.GetDimension() == 4 and size[3] == 1:
-        size = size[:3]
-    if len(size) != 3 or min(size) < 2 or reader.GetNumberOfComponents() != 1:
-        shape = " x ".join(str(n) for n in reader.GetSize())
-        return series.refused("NOT_3D", f"not a 3-D volume ({shape})")
-    try:
-        series = replace(series, grid=_grid(reader, size))
-    except ValueError as failure:
-        return series.refused("BAD_AFFINE", str(failure))
-    if struct.unpack(_byte_order(header) + "2h", header[252:256]) == (0, 0):
+    if isinstance(grid, tuple):
+        return series.refused(*grid)
+    series = replace(series, grid=grid)
+    if header.numbers("2h", 252) == (0, 0):
         return series.refused("NO_ORIENTATION", NO_ORIENTATION)
-    if (problem := _transforms_disagree(header, size)) is not None:
+    if (problem := transforms_disagree(header)) is not None:
         return series.refused("TRANSFORMS_DISAGREE", problem)
-    if _MARK in header[148:228].lower():
+    if _MARK in header.raw[148:228].lower():
         return series.refused("SYNTHETIC", "a synthetic image, by its header")
     if answer.modality is None:
         return series.refused(answer.code, answer.evidence)
@@ -79,76 +73,99 @@ def says_synthetic(file: Path) -> bool:
     Raises:
         OSError, EOFError, ValueError: it cannot be read.
     """
-    return _MARK in _header(file)[148:228].lower()
+    return _MARK in read_header(file).raw[148:228].lower()
 
 
 def load_volume(series: Series) -> Volume:
     """Voxels of a series.
 
     Raises:
-        StudyError: the file is truncated, holds NaN, or is empty.
+        StudyError: VANISHED, READ_FAILED, NOT_AN_IMAGE, TRUNCATED, NAN_VOXELS or EMPTY_VOLUME.
     """
     file = series.files[0]
     _check_body(series, file)
     try:
-        image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="NiftiImageIO")
-    except RuntimeError as failure:
+        with hushed():
+            image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="NiftiImageIO")
+        if image.GetDimension() == 4:
+            image = image[:, :, :, 0]
+        array, grid = itk.to_array(image), itk.grid_of(image)
+    except (RuntimeError, ValueError) as failure:
         code, reason = _why_unreadable(failure)
         raise series.unreadable(code, reason) from failure
-    if image.GetDimension() == 4:
-        image = image[:, :, :, 0]
-    array = itk.to_array(image)
-    if not np.isfinite(array).all():
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
         raise series.unreadable("NAN_VOXELS", "its values leave the range of 32-bit numbers")
-    if array.min() == array.max():
-        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {array.min():g}")
-    return Volume(array, itk.grid_of(image))
+    if low == high:
+        raise series.unreadable("EMPTY_VOLUME", f"every voxel is {low:g}")
+    return Volume(array, grid)
 
 
 def _check_body(series: Series, file: Path) -> None:
     """ITK reads a truncated file without a word and turns NaN into 0, so both are looked for in the bytes themselves."""
     try:
-        with _opened(file) as stream:
-            raw = stream.read()
-    except (OSError, EOFError, zlib.error) as failure:
-        raise series.unreadable("TRUNCATED", "it ends too early or is damaged") from failure
-    try:
-        order = _byte_order(raw)
-        dim = struct.unpack(order + "8h", raw[40:56])
-        datatype, bits = struct.unpack(order + "2h", raw[70:74])
-        start, count = int(struct.unpack(order + "f", raw[108:112])[0]), int(np.prod(dim[1 : dim[0] + 1], dtype=np.int64))
-    except (struct.error, ValueError, OverflowError) as failure:
-        raise series.unreadable("NOT_AN_IMAGE", "its header is damaged") from failure
-    if len(raw) < start + count * bits // 8:
-        raise series.unreadable("TRUNCATED", f"it ends after {len(raw)} of {start + count * bits // 8} bytes")
-    if datatype in _FLOATS:
-        bad = int((~np.isfinite(np.frombuffer(raw, order + _FLOATS[datatype], count, start))).sum())
-        if bad:
-            raise series.unreadable("NAN_VOXELS", f"{bad} voxels are not finite numbers")
+        header = read_header(file)
+        stored, packed = file.stat().st_size, file.name.lower().endswith(".gz")
+        if header.end > stored and not (packed and holds(stored, header.end)):
+            raise EOFError(f"it has {stored} bytes, too few for an image of {header.end}")
+        with opened(file) as stream:
+            problem = _body_problem(stream, header)
+    except gzip.BadGzipFile as failure:
+        raise series.unreadable("TRUNCATED", _CUT) from failure
+    except OSError as failure:
+        raise unreachable(series, failure) from failure
+    except (EOFError, zlib.error) as failure:
+        raise series.unreadable("TRUNCATED", str(failure) if str(failure).startswith("it ") else _CUT) from failure
+    except ValueError as failure:
+        raise series.unreadable("NOT_AN_IMAGE", str(failure)) from failure
+    if problem is not None:
+        raise series.unreadable(*problem)
 
 
-def _opened(file: Path) -> BinaryIO:
-    """The file's bytes, decompressed where its name ends in .gz."""
-    return cast(BinaryIO, gzip.open(file)) if file.name.lower().endswith(".gz") else file.open("rb")
-
-
-def _byte_order(header: bytes) -> str:
-    return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
+def _body_problem(stream: BinaryIO, header: Header) -> tuple[str, str] | None:
+    """Piece by piece, so that the voxels are not in memory here and in ITK at once."""
+    read, bad = len(stream.read(header.start)), 0
+    while read < header.end and (piece := stream.read(min(_PIECE, header.end - read))):
+        read += len(piece)
+        if header.float_type and len(piece) % header.voxel_bytes == 0:
+            bad += int((~np.isfinite(np.frombuffer(piece, header.float_type))).sum())
+    if read < header.end:
+        return "TRUNCATED", f"it ends after {read} of {header.end} bytes"
+    if bad:
+        return "NAN_VOXELS", f"{bad} voxels are not finite numbers"
+    if len(stream.read(_PIECE)) == _PIECE:  # to its end otherwise, where gzip keeps the checksum
+        return "NOT_AN_IMAGE", f"more than {_PIECE >> 20} MB follow after its voxels"
+    return None
 
 
 def _why_unreadable(failure: BaseException) -> tuple[str, str]:
     text = str(failure)
-    if "orthonormal" in text or "determinant" in text.lower():
+    if "orthonormal" in text or "determinant" in text.lower() or "affine" in text:
         return "BAD_AFFINE", "its affine is not invertible or not a rotation with voxel sizes"
+    if isinstance(failure, ValueError):
+        return "NOT_AN_IMAGE", text
     return "NOT_AN_IMAGE", "not a readable NIfTI image (truncated, or something else by this name)"
 
 
-def _grid(reader: sitk.ImageFileReader, size: list[int]) -> Grid:
-    """The grid of the first three axes, from the header alone."""
-    n = reader.GetDimension()
-    direction = np.array(reader.GetDirection()).reshape(n, n)[:3, :3]
+def _grid(file: Path) -> Grid | tuple[str, str]:
+    """The grid of the first three axes as ITK understands the header; or why there is none, as (code, reason).
+
+    Raises:
+        RuntimeError, ValueError: ITK cannot make it out, or it cannot be inverted.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.SetImageIO("NiftiImageIO")
+    with hushed():
+        reader.ReadImageInformation()
+    n, size = reader.GetDimension(), reader.GetSize()[:3]
+    if n not in (3, 4) or reader.GetNumberOfComponents() != 1:
+        return "NOT_3D", "not a 3-D volume of numbers"
+    direction, spacing = np.array(reader.GetDirection()).reshape(n, n)[:3, :3], np.array(reader.GetSpacing()[:3])
+    if (problem := grid_problem(size, spacing)) is not None:
+        return problem
     affine = np.eye(4)
-    affine[:3, :3] = direction * np.array(reader.GetSpacing()[:3])
+    affine[:3, :3] = direction * spacing
     affine[:3, 3] = reader.GetOrigin()[:3]
     return Grid((size[0], size[1], size[2]), affine)
 
@@ -156,45 +173,7 @@ def _grid(reader: sitk.ImageFileReader, size: list[int]) -> Grid:
 def _sidecar(file: Path) -> dict[str, object] | None:
     path = file.with_name(stem(file) + ".json")
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and path.stat().st_size < _SIDECAR else None
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _header(file: Path) -> bytes:
-    """The first 348 bytes."""
-    with _opened(file) as stream:
-        header = stream.read(348)
-    if len(header) < 348:
-        raise EOFError("header cut short")
-    return header
-
-
-def _transforms_disagree(header: bytes, size: list[int]) -> str | None:
-    """NIfTI-1 allows two transforms; readers pick different ones, so a file whose two differ may come out mirrored."""
-    order = _byte_order(header)
-    qform_code, sform_code = struct.unpack(order + "2h", header[252:256])
-    if qform_code <= 0 or sform_code <= 0:
-        return None
-    pixdim = struct.unpack(order + "8f", header[76:108])
-    b, c, d, *offset = struct.unpack(order + "6f", header[256:280])
-    sform = np.array(struct.unpack(order + "12f", header[280:328])).reshape(3, 4)
-    qform = np.c_[_rotation(b, c, d) * [pixdim[1], pixdim[2], pixdim[3] * (-1 if pixdim[0] < 0 else 1)], offset]
-    corners = np.array([[i, j, k, 1] for i in (0, size[0] - 1) for j in (0, size[1] - 1) for k in (0, size[2] - 1)])
-    apart = float(np.linalg.norm(corners @ (qform - sform).T, axis=1).max())
-    if apart <= _TOLERANCE_MM:
-        return None
-    return f"its qform and sform put the image up to {apart:.0f} mm apart, so which side is left depends on the reader"
-
-
-def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
-    """NIfTI-1 quaternion -> rotation matrix (nifti1.h, method 2)."""
-    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
-    return np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,13 +75,29 @@ def _files(places: list[Path]) -> list[tuple[Path, str]]:
     found: dict[Path, tuple[Path, str]] = {}  # by what a link leads to, so that nothing counts twice; named as it is called here
     for place in places:
         if place.is_dir():
-            for file in sorted(f for f in place.rglob("*") if f.is_file() and _is_image(f)):
+            for file in sorted(f for f in _below(place) if f.is_file() and _is_image(f)):
                 found.setdefault(file.resolve(), (file, _printable(file.relative_to(place).as_posix())))
-        elif place.exists():
+        elif place.is_file():
             found.setdefault(place.resolve(), (place, _printable(place.name)))
         else:
-            raise StudyError(f"{place} does not exist.", next_step="Check the path given to --in.", code="NOT_FOUND")
+            what = "is neither a folder nor a file" if place.exists() else "does not exist"
+            raise StudyError(f"{place} {what}.", next_step="Check the path given to --in.", code="NOT_FOUND")
     return list(found.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file at any depth; links to folders are not followed, and folders that vanish or are closed to us are passed over."""
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        yield Path(entry.path)
+        except OSError:
+            continue
 
 
 def _is_image(file: Path) -> bool:
@@ -88,8 +105,8 @@ def _is_image(file: Path) -> bool:
 
 
 def _printable(name: str) -> str:
-    """File names may hold bytes that are no UTF-8; reports are."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+    """File names may hold bytes that are no UTF-8, and characters that move a terminal's cursor; reports are to be read."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _assign(series: list[Series], modality: Modality, name: str) -> list[Series]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medk2n_cli.core.study import Series
 from medk2n_cli.reading.scan import scan
 
 _DATA_TYPES = ("anat", "dwi", "perf", "func", "fmap")  # BIDS: what lies below a subject or session
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # no leading dot, which hides, and no dash, which is an option
+_DEVICES = (f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))
+_TAKEN = {"batch", "con", "prn", "aux", "nul", *_DEVICES}  # the batch's own tables; what Windows keeps for itself
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,17 @@ def find_studies(root: Path) -> list[FoundStudy]:
     top = root.resolve()
     dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
     nifti = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
-    return sorted(dicom + nifti, key=lambda s: s.name)
+    return _told_apart(sorted(dicom + nifti, key=lambda s: s.name))
+
+
+def _told_apart(studies: list[FoundStudy]) -> list[FoundStudy]:
+    """Names that are one and the same to a file system get a digest: `a/b` and `a_b`, or a folder called like a UID."""
+    times = Counter(s.name.lower() for s in studies)
+    return [s if times[s.name.lower()] == 1 else replace(s, name=f"{s.name[:80]}_{_short(_identity(s))}") for s in studies]
+
+
+def _identity(study: FoundStudy) -> str:
+    return study.uid or str(study.where[0].parent)
 
 
 def same_inputs(sources: Iterable[Series], listed: Iterable[tuple[str, str]]) -> bool:
@@ -77,6 +89,9 @@ def _relative(folder: Path, top: Path) -> str:
 
 def _safe(name: str) -> str:
     """A name from outside never decides a path: what is not plain is replaced by its digest."""
-    if _NAME.fullmatch(name) and not name.startswith("."):
-        return name
-    return "study_" + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    plain = _NAME.fullmatch(name) and name[-1] != "." and name.split(".")[0].lower() not in _TAKEN
+    return name if plain else f"study_{_short(name)}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]

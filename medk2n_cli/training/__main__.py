@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--cache", type=Path, default=CACHE)
     export.set_defaults(run=commands.run_export)
 
+    publish = verbs.add_parser("publish", help="a folder to upload to the Hugging Face Hub; nothing is uploaded")
+    publish.add_argument("weights", type=Path, help="the .onnx file, its card beside it")
+    publish.add_argument("--out", type=Path, required=True, help="new folder for README.md, ONNX and JSON")
+    publish.add_argument("--repo", default="", metavar="OWNER/NAME", help="for the commands that are printed")
+    publish.set_defaults(run=commands.run_publish)
+
     card = verbs.add_parser("card", help="the measured part of weights/README.md and its pictures, made from the card")
     card.add_argument("card", type=Path, help="NAME.json beside the weights")
     card.add_argument("--readme", type=Path, required=True)

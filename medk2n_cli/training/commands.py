@@ -156,6 +156,14 @@ def run_export(asked: argparse.Namespace) -> dict[str, object]:
     return {"weights": str(asked.out), "sha256": card.sha256, "parameters": card.parameters}
 
 
+def run_publish(asked: argparse.Namespace) -> dict[str, object]:
+    """A folder for the Hub, and what to type next."""
+    from medk2n_cli.training.publish import publish
+
+    made = publish(asked.weights, asked.out, asked.repo)
+    return {"folder": str(made.folder), "files": list(made.files), "upload": made.upload, "pull": made.pull}
+
+
 def run_card(asked: argparse.Namespace) -> dict[str, object]:
     """Tables and pictures of the model card."""
     from medk2n_cli.training.card_text import replaced

@@ -21,7 +21,7 @@ SLOTS = list(Modality)
 # At 2, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR. At 6, healthy sulci were taken for
 # lesions (3.7 ml of hyperintensity invented in healthy heads, against 0.3 ml).
 LESION_WEIGHT = 4.0
-_AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.4, 0.35, 20.0
+_AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.5, 0.5, 20.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,16 +39,18 @@ def in_head(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def image_losses(out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
-    """L1 and SSIM of both heads, Laplace likelihood, regression of the measured SSIM."""
+    """L1, L2 and SSIM of both heads, Laplace likelihood, regression of the measured SSIM."""
     truth, weight = batch.truth[:, :, None], batch.weight[:, None, None]
     distance = (out.heads - truth).abs()
     similarity = ssim_map(out.heads, truth.expand_as(out.heads))
-    l1, measured = in_head(distance, weight), in_head(similarity, (weight > 0.5).float())
+    l1, l2 = in_head(distance, weight), in_head(distance.square(), weight)
+    measured = in_head(similarity, (weight > 0.5).float())
     scale = out.expected_error
     error = (out.synthesised - batch.truth).abs().detach()
     laplace = in_head(error / scale + scale.log(), batch.weight[:, None])
     return {
         "l1": w.l1 * l1.mean(),
+        "l2": w.l2 * l2.mean(),
         "ssim": w.ssim * (1 - in_head(similarity, weight)).mean(),
         "error": w.error * laplace.mean(),
         "quality": w.quality * F.smooth_l1_loss(out.qualities, measured.detach().clamp(0, 1), beta=0.1),

@@ -10,6 +10,7 @@ class LossWeights:
     """How much each term counts."""
 
     l1: float = 0.6
+    l2: float = 1.5  # L1 alone answers the likelier of fluid and lesion, and so loses most lesions; squares pull towards both
     ssim: float = 0.4
     error: float = 0.05
     quality: float = 0.5

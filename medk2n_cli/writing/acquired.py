@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
@@ -12,11 +13,16 @@ from medk2n_cli.core.views import Views
 
 @dataclass(frozen=True)
 class Formats:
-    """What is written: NIfTI, DICOM or both; DICOM with or without the patient."""
+    """What is written: NIfTI, DICOM or both; DICOM with or without the patient; a page to scroll through or not.
+
+    `ledger`: a file that gets a line for every synthetic object.
+    """
 
     nifti: bool = True
     dicom: bool = False
     deidentify: bool = False
+    viewer: bool = False
+    ledger: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

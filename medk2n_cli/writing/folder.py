@@ -15,7 +15,7 @@ from typing import Any
 
 from medk2n_cli.core.errors import OutputError
 
-MANIFEST = "result.json"
+MANIFEST, PAGE = "result.json", "report.html"
 RESULT_SCHEMA = "medk2n.result/1"
 _STAGING = ".medk2n-part-"
 _JOURNAL, _OLD = _STAGING + "journal.json", ".old"
@@ -119,6 +119,13 @@ def _not_empty(path: Path) -> OutputError:
     )
 
 
+def remove_leftovers(path: Path) -> None:
+    """Staging of whatever run, on whatever machine: only for who knows that none of them is alive."""
+    for place in leftovers(path):
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+
+
 def _remove_dead(path: Path) -> None:
     """Staging folders of processes of this machine that are no more: they may hold a patient's images."""
     for place in leftovers(path):
@@ -130,6 +137,9 @@ def _remove_dead(path: Path) -> None:
 def _alive(pid: int) -> bool:
     if os.name == "nt":  # no signal 0 there: let it be
         return True
+    with suppress(OSError, IndexError):  # killed, but its parent has not asked how it ended
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

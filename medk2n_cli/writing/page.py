@@ -31,6 +31,7 @@ class Page:
         audits: rows of an audit, as `audit.AuditRow.to_dict` gives them; empty where none was asked for.
         heading: of the page.
         measured: the error shown is the measured one, not the expected one.
+        viewer: name of a file beside the page to scroll through the same pictures; empty where there is none.
     """
 
     report: FusionReport
@@ -40,6 +41,7 @@ class Page:
     audits: tuple[Mapping[str, object], ...] = ()
     heading: str = ""
     measured: bool = False
+    viewer: str = ""
 
 
 def write_page(file: Path, page: Page) -> Path:
@@ -58,7 +60,8 @@ def write_page(file: Path, page: Page) -> Path:
             subtitle=f"Made by medk2n with Med-K2N weights {report.model.name} {report.model.version} from "
             + ", ".join(m.value for m in sources)
             + ". Research use only.",
-            warnings=[*report.warnings, *(f"{t.modality.value}: {w}" for t in report.targets for w in t.warnings)],
+            viewer=page.viewer,
+            warnings=all_warnings(report),
             audits=page.audits,
             sources=[m.value for m in sources],
             targets=[_target(t, sources, page) for t in report.targets],
@@ -66,7 +69,7 @@ def write_page(file: Path, page: Page) -> Path:
             unused=[{"label": s.shown, "why": s.unused} for s in page.unused],
             provenance=page.provenance,
             error_bar=error_bar(),
-            error_top=f"{ERROR_TOP * _UNITS_PER_NETWORK:.0f} or more (normal tissue is near 500)",
+            error_top=error_scale(),
             error_name="Measured" if page.measured else "Expected",
         ),
         encoding="utf-8",
@@ -88,6 +91,16 @@ def _target(target: TargetReport, sources: Sequence[Modality], page: Page) -> di
         "strip": base64.b64encode(strip(page.views, target.modality, Labels(error=error))).decode("ascii"),
         "curves": curves(target) if target.slice_quality else "",
     }
+
+
+def all_warnings(report: FusionReport) -> list[str]:
+    """Of the study, then of each target."""
+    return [*report.warnings, *(f"{t.modality.value}: {w}" for t in report.targets for w in t.warnings)]
+
+
+def error_scale() -> str:
+    """What the brightest colour of the overlay stands for."""
+    return f"{ERROR_TOP * _UNITS_PER_NETWORK:.0f} or more (normal tissue is near 500)"
 
 
 def in_words(target: TargetReport) -> str:

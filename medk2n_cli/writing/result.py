@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.fusion import Synthesis
 from medk2n_cli.writing.acquired import Acquired, Formats
-from medk2n_cli.writing.folder import OutputFolder, unwritable
+from medk2n_cli.writing.folder import PAGE, OutputFolder, unwritable
+from medk2n_cli.writing.ledger import Origin, append, entries
 from medk2n_cli.writing.nifti import write_volume
 from medk2n_cli.writing.report import FileDigest, write_json, write_manifest, write_sidecar, write_weights_csv
+
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def write_result(
@@ -25,7 +29,7 @@ def write_result(
 
     Raises:
         OutputError: something cannot be written; nothing appears in the folder then. REPORT_FAILED: everything is in
-            place but the page and the previews.
+            place but the page and the previews, or the viewer.
     """
     aside = folder.staging
     try:
@@ -34,22 +38,31 @@ def write_result(
         written.append(write_weights_csv(aside, synthesis.report))
         if acquired.audits:
             written.append(write_json(aside / "audit.json", {"synthetic": True, "rows": list(acquired.audits)}))
-        pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats.deidentify)
+        pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats)
         written += pictures
         sources = () if formats.deidentify else acquired.sources.values()  # a digest leads back to whoever has the file
         digests = [FileDigest(s.shown, _digest(f), "input") for s in sources for f in dict.fromkeys(s.files)]
         digests += [FileDigest(f.relative_to(aside).as_posix(), _digest(f), "output") for f in written]
         written.append(write_manifest(aside, facts, digests))
+        if formats.ledger:  # before anything is in place: what is not in the ledger does not exist
+            outputs = {d.file: d.sha256 for d in digests if d.role == "output"}
+            append(formats.ledger, entries(aside, outputs, _origin(folder, synthesis, acquired, formats)))
         folder.commit()
     except OSError as failure:
         raise unwritable(folder.path, failure) from failure
-    if trouble is not None:
+    if trouble:
+        why = next(iter(trouble.values()))
         raise OutputError(
-            f"The volumes are in {folder.path}, but report.html and the previews could not be made ({type(trouble).__name__}).",
+            f"The volumes are in {folder.path}, but {' and '.join(trouble)} could not be made ({type(why).__name__}).",
             next_step="Use the volumes and report.json; please report this with the lines of --verbose.",
             code="REPORT_FAILED",
-        ) from trouble
+        ) from why
     return [folder.path / f.relative_to(aside) for f in written]
+
+
+def _origin(folder: OutputFolder, synthesis: Synthesis, acquired: Acquired, formats: Formats) -> Origin:
+    uids = () if formats.deidentify else tuple(s.names[-1] for s in acquired.sources.values() if s.names)
+    return Origin(folder.path, synthesis.report.model, uids)
 
 
 def _images(aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Formats, facts: Mapping[str, object]) -> list[Path]:
@@ -66,25 +79,50 @@ def _images(aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Form
 
 
 def _pictures(
-    aside: Path, synthesis: Synthesis, acquired: Acquired, facts: Mapping[str, object], deidentify: bool
-) -> tuple[list[Path], Exception | None]:
-    """Page and previews; what goes wrong with them is handed back, since it must not cost the volumes."""
-    from medk2n_cli.writing.figures import preview  # matplotlib costs half a second
-    from medk2n_cli.writing.page import Page, write_page
+    aside: Path, synthesis: Synthesis, acquired: Acquired, facts: Mapping[str, object], formats: Formats
+) -> tuple[list[Path], dict[str, Exception]]:
+    """Viewer, page and previews; what goes wrong with them is handed back, since it must not cost the volumes."""
+    viewer = aside / "viewer.html"
+    previews = {m: aside / "preview" / f"synth_{m.value}.png" for m in synthesis.volumes}
+    pages = [*previews.values(), aside / PAGE]
 
-    made: list[Path] = []
-    try:
+    def scroll() -> None:
+        from medk2n_cli.writing.viewer import write_viewer
+
+        write_viewer(viewer, synthesis.report, acquired.views)
+
+    def explain() -> None:
+        from medk2n_cli.writing.figures import preview  # matplotlib costs half a second
+        from medk2n_cli.writing.page import Page, write_page
+
         (aside / "preview").mkdir()
-        for target in synthesis.volumes:
-            made.append(aside / "preview" / f"synth_{target.value}.png")
-            made[-1].write_bytes(preview(acquired.views, target))
-        unused = () if deidentify else tuple(s for s in acquired.study.series if s.unused)
-        page = Page(synthesis.report, acquired.views, unused, provenance(facts), acquired.audits)
-        return [*made, write_page(aside / "report.html", page)], None
-    except Exception as failure:  # noqa: BLE001 - plotting and templates fail in many ways
-        for file in (*made, aside / "report.html"):
+        for target, file in previews.items():
+            file.write_bytes(preview(acquired.views, target))
+        unused = () if formats.deidentify else tuple(s for s in acquired.study.series if s.unused)
+        linked = viewer.name if viewer.exists() else ""
+        page = Page(synthesis.report, acquired.views, unused, provenance(facts), acquired.audits, viewer=linked)
+        write_page(pages[-1], page)
+
+    trouble = {viewer.name: _attempt([viewer], scroll) if formats.viewer else None}
+    trouble["report.html and the previews"] = _attempt(pages, explain)
+    return [f for f in (*pages, viewer) if f.exists()], {what: why for what, why in trouble.items() if why}
+
+
+def _attempt(files: Sequence[Path], make: Callable[[], None]) -> Exception | None:
+    """Why `files` could not be made; then none of them is left.
+
+    Raises:
+        OSError: the disk is full or gone, which is no fault of the page: later, all of it may work.
+    """
+    try:
+        make()
+    except Exception as failure:
+        if isinstance(failure, OSError) and failure.errno in _NO_DISK:
+            raise
+        for file in files:
             file.unlink(missing_ok=True)
-        return [], failure
+        return failure
+    return None
 
 
 def commit_with_manifest(folder: OutputFolder, facts: Mapping[str, object]) -> None:

@@ -107,14 +107,14 @@ def test_no_register_trusts_the_files() -> None:
 
 
 def test_the_finest_volume_is_the_reference_unless_another_is_asked_for() -> None:
-    volumes = {
-        Modality.T1: head(Modality.T1, phantom.axial((2.0, 2.0, 6.0))),
-        Modality.T2: head(Modality.T2, phantom.axial((2.0, 2.0, 3.0))),
+    grids = {
+        Modality.T1: phantom.axial((2.0, 2.0, 6.0)),
+        Modality.T2: phantom.axial((2.0, 2.0, 3.0)),
     }
-    assert choose_reference(volumes) is Modality.T2
-    assert choose_reference(volumes, "T1") is Modality.T1
+    assert choose_reference(grids) is Modality.T2
+    assert choose_reference(grids, "T1") is Modality.T1
     with pytest.raises(RequestError, match="holds no FLAIR"):
-        choose_reference(volumes, "FLAIR")
+        choose_reference(grids, "FLAIR")
 
 
 def test_a_whole_head_and_a_stripped_brain_are_told_apart_by_the_picture() -> None:

@@ -78,6 +78,22 @@ def test_a_result_is_complete_and_its_manifest_true(result: tuple[Path, dict[str
     assert (out / "result.json").stat().st_mtime_ns >= max(f.stat().st_mtime_ns for f in out.rglob("*") if f.is_file())
 
 
+def test_a_viewer_is_written_linked_and_listed_where_it_is_asked_for(
+    result: tuple[Path, dict[str, object]], head_study: Path, tmp_path: Path
+) -> None:
+    words = ("--in", head_study, "--want", "FLAIR", "--out", tmp_path / "o", "--weights", TINY)
+    done = medk2n("synthesize", *words, "--viewer")
+    assert done.returncode == 0, done.stderr
+    assert "viewer.html" in done.stdout
+    assert 'href="viewer.html"' in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
+    manifest = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert "viewer.html" in {e["file"] for e in manifest["outputs"]}
+    assert manifest["output"]["viewer"] is True
+    assert "viewer" not in json.loads((result[0] / "result.json").read_text())["output"], "as in manifests before there was one"
+    assert medk2n("synthesize", *words, "--overwrite", "--quiet").returncode == 0
+    assert not (tmp_path / "o" / "viewer.html").exists()
+
+
 def test_the_report_keeps_its_schema(result: tuple[Path, dict[str, object]]) -> None:
     report = json.loads((result[0] / "report.json").read_text())
     assert list(report) == ["schema", "synthetic", "model", "inputs", "targets", "warnings"]

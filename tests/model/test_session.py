@@ -9,7 +9,7 @@ from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.model import session as runner
 from medk2n_cli.model.device import choose_device
-from medk2n_cli.model.session import AUTO, Session, open_session, run
+from medk2n_cli.model.session import AUTO, Flow, Session, open_session, run
 from medk2n_cli.model.store import Weights
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality
@@ -89,15 +89,15 @@ def test_one_decision_holds_for_the_whole_volume(opened: Session) -> None:
     assert set(output.head.tolist()) <= {0, 1}
 
 
-def test_the_size_of_a_batch_changes_nothing(opened: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_how_many_slices_go_through_at_once_changes_nothing(opened: Session, at_once: int) -> None:
     whole = run(opened, given((T1, T2)), (FLAIR,))
-    monkeypatch.setattr(runner, "BATCH_SLICES", {True: 3, False: 3})
-    assert np.allclose(run(opened, given((T1, T2)), (FLAIR,)).synthesised, whole.synthesised, atol=2e-5)
+    assert np.allclose(run(opened, given((T1, T2)), (FLAIR,), Flow(at_once)).synthesised, whole.synthesised, atol=2e-5)
 
 
 def test_progress_reaches_the_end(opened: Session) -> None:
     told: list[tuple[int, int]] = []
-    run(opened, given((T1,)), (T2,), lambda done, total: told.append((done, total)))
+    run(opened, given((T1,)), (T2,), Flow(tell=lambda done, total: told.append((done, total))))
     assert told[-1][0] == told[-1][1]
     assert [d for d, _ in told] == sorted(d for d, _ in told)
 

@@ -10,7 +10,7 @@ from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.model.store import find
-from medk2n_cli.packing.concerns import concerns
+from medk2n_cli.packing.concerns import Recorded, concerns
 from medk2n_cli.packing.pack import pack
 from medk2n_cli.reading.scan import load, scan
 from tests import phantom
@@ -23,7 +23,7 @@ LIMITS = find(str(TINY)).card.input_limits
 
 def codes(volumes: dict[Modality, Volume]) -> set[str]:
     study = align(volumes)
-    return {c.code for c in concerns(volumes, study, pack(study).scales, LIMITS)}
+    return {c.code for c in concerns({m: Recorded.of(v) for m, v in volumes.items()}, study, pack(study).scales, LIMITS)}
 
 
 def head(grid: Grid, noise: float = 0.0, **volume: object) -> dict[Modality, Volume]:
@@ -72,7 +72,8 @@ def test_noise_is_measured_as_it_was_added() -> None:
         volumes = head(grid, noise=sigma)
         study = align(volumes)
         scales = pack(study).scales
-        (told,) = [c for c in concerns(volumes, study, scales, {"noise": [-2, -1]}) if c.code == "noise"]
+        found = concerns({m: Recorded.of(v) for m, v in volumes.items()}, study, scales, {"noise": [-2, -1]})
+        (told,) = [c for c in found if c.code == "noise"]
         assert told.value / scales[T1].gain == pytest.approx(np.hypot(sigma, 6), rel=0.15)
 
 

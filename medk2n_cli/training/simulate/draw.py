@@ -85,7 +85,7 @@ def draw_study(head: Head, seed: int) -> Draw:
         texture=(np.array([0.05, 0.06, 0.03, 0.07]) * rng.uniform(0.3, 1.5, 4)).astype(np.float32),
         fullness=Fullness(
             float(rng.uniform(0.1, 0.7)) if rng.random() < 0.6 else 0.0,
-            int(rng.choice(4, p=[0.3, 0.25, 0.25, 0.2])),
+            int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1])),
             float(rng.uniform(0, 0.4)) if rng.random() < 0.5 else 0.0,
         ),
         strip_mm=int(rng.integers(0, 4)) if rng.random() < 0.5 else None,

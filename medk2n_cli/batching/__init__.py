@@ -1,0 +1,1 @@
+"""Many studies: overlapping their stages, one table, one lock, an inbox, a cluster."""

@@ -1,0 +1,62 @@
+"""One batch at a time per output folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from medk2n_cli.core.errors import OutputError
+
+LOCK = ".medk2n-batch.lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds `folder`, which is made where it is missing; the lock goes with its process, however that ends.
+
+    Raises:
+        OutputError: LOCKED, another batch writes there; CANNOT_WRITE.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("a")
+    except OSError as failure:
+        raise cannot_write(folder, failure) from failure
+    with lock:
+        if not seize(lock):
+            raise OutputError(
+                f"Another batch is writing to {folder}.",
+                next_step="Wait for it, give another --out, or share the work with --part 1/2 --out A and --part 2/2 --out B.",
+                code="LOCKED",
+            )
+        yield
+    (folder / LOCK).unlink(missing_ok=True)
+
+
+def cannot_write(place: Path, failure: OSError) -> OutputError:
+    """A folder or file that will not be written."""
+    return OutputError(
+        f"Cannot write to {place}: {failure.strerror or failure}.", next_step="Choose another --out.", code="CANNOT_WRITE"
+    )
+
+
+def seize(lock: IO[str]) -> bool:
+    """Lock an open file without waiting; False where another process has it."""
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
