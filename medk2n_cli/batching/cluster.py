@@ -12,7 +12,7 @@ from medk2n_cli.core.errors import DeviceError
 if TYPE_CHECKING:
     from distributed import Client
 
-_PATIENCE_S = "15s"
+_PATIENCE_S = 15.0
 _TRIES_AFTER_LOSS = 2
 Item = TypeVar("Item")
 

@@ -29,9 +29,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    pass
+    """Defaults of this site, for whatever command follows."""
+    from medk2n_cli.cli.settings import default_map, options_of, settings
+
+    known = options_of(context.command)
+    context.default_map = default_map(settings(known, os.environ, Path.cwd()), known)
 
 
 @app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")
@@ -172,6 +177,23 @@ def doctor(as_json: Annotated[bool, JSON] = False) -> None:
     fail_if_ill(data)
     if as_json:
         print_json(data)
+
+
+@app.command(epilog="Example: medk2n config --json")
+def config(context: typer.Context, as_json: Annotated[bool, JSON] = False) -> None:
+    """Print every option's value and whence: medk2n.toml, a MEDK2N_* variable, or built in.
+
+    MEDK2N_WEIGHTS sets --weights of all commands, MEDK2N_BATCH_OUT only that of batch; in medk2n.toml the same stands as
+    weights = "..." at the top, or out = "..." below [batch]. The command line wins, then variables, then the file, which
+    is MEDK2N_CONFIG, ./medk2n.toml, or medk2n/medk2n.toml in the user's configuration folder.
+    """
+    from medk2n_cli.cli.configuring import configuration, show_configuration
+
+    data = configuration(context.find_root().command)
+    if as_json:
+        print_json(data)
+    else:
+        show_configuration(data)
 
 
 @app.command(epilog="Example: medk2n demo --out demo/")

@@ -108,7 +108,8 @@ def test_input_that_vanishes_on_the_way_fails_its_study_alone(tmp_path: Path) ->
     for number in range(3):
         dicoms.write_study(source / str(number), (T1, T2), COARSE, f"1.2.3.{number}")
     script = (
-        "import shutil, sys; from pathlib import Path; import medk2n_cli.cli.undertaking as u; from medk2n_cli.cli.app import main\n"
+        "import shutil, sys; from pathlib import Path\n"
+        "import medk2n_cli.cli.undertaking as u; from medk2n_cli.cli.app import main\n"
         "whole = u.prepare\n"
         "def prepare(request, *rest):\n"
         "    if request.study == '1.2.3.1':\n"

@@ -1,0 +1,144 @@
+"""Defaults of a site: `medk2n.toml` and MEDK2N_* variables, below the command line and above what is built in.
+
+Order, highest first: the command line; MEDK2N_COMMAND_OPTION; MEDK2N_OPTION; [command] of medk2n.toml; its top level; built in.
+The file is the one named by MEDK2N_CONFIG (empty: none), else ./medk2n.toml, else medk2n/medk2n.toml in the user's configuration folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medk2n_cli.core.errors import RequestError
+
+FILE, PREFIX = "medk2n.toml", "MEDK2N_"
+_SEPARATOR = ";"  # between values of an option that may be repeated, in a variable
+# What belongs to one run is set for one command or not at all: the same --out for all would mix what must stay apart.
+_OF_ONE_RUN = {"in", "out", "use", "study", "part", "limit", "resume", "overwrite", "dry_run", "modality", "to", "sha256"}
+_NOT_SHARED = {("ledger", "weights")}  # there it is what to look for, not what to run
+Options = Mapping[str, Mapping[str, Any]]  # command ("weights pull") -> option -> parameter of the command
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option's value, and where it comes from."""
+
+    command: str
+    option: str
+    value: object
+    whence: str
+
+
+def options_of(group: Any, above: str = "") -> dict[str, dict[str, Any]]:
+    """Every option of every command below `group`, by the long name without dashes; `in-plane` is `in_plane`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= options_of(command, f"{above}{name} ")
+        else:
+            found[above + name] = {flag: p for p in command.params for flag in _long(p)}
+    return found
+
+
+def _long(parameter: Any) -> list[str]:
+    flags = [f for f in parameter.opts if f.startswith("--") and f != "--help"]
+    return [_plain(f.removeprefix("--")) for f in flags[:1]]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def settings_file(environment: Mapping[str, str], here: Path) -> Path | None:
+    """The file that holds.
+
+    Raises:
+        RequestError: NO_CONFIG, MEDK2N_CONFIG names none.
+    """
+    named = environment.get(PREFIX + "CONFIG")
+    if named is not None:
+        if not named:
+            return None
+        if not Path(named).is_file():
+            raise RequestError(
+                f"MEDK2N_CONFIG names {named}, which is no file.", next_step="Name one, or unset it.", code="NO_CONFIG"
+            )
+        return Path(named)
+    home = environment.get("XDG_CONFIG_HOME") or environment.get("APPDATA") or os.path.expanduser("~/.config")
+    places = (here / FILE, Path(home) / "medk2n" / FILE)
+    return next((p for p in places if p.is_file()), None)
+
+
+def settings(known: Options, environment: Mapping[str, str], here: Path) -> dict[tuple[str, str], Setting]:
+    """What is set, by (command, option).
+
+    Raises:
+        RequestError: NO_CONFIG; BAD_CONFIG, the file is no TOML or sets what no command has.
+    """
+    file = settings_file(environment, here)
+    found = {(s.command, s.option): s for s in _from_file(file, known)} if file else {}
+    return found | {(s.command, s.option): s for s in _from_variables(environment, known)}
+
+
+def default_map(found: Mapping[tuple[str, str], Setting], known: Options) -> dict[str, Any]:
+    """The same as nested mappings of parameter names, as the command line's parser takes its defaults."""
+    made: dict[str, Any] = {}
+    for (command, option), setting in found.items():
+        inner = made
+        for part in command.split():
+            inner = inner.setdefault(part, {})
+        inner[known[command][option].name] = setting.value
+    return made
+
+
+def _from_file(file: Path, known: Options) -> Iterator[Setting]:
+    try:
+        stored = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as failure:
+        raise _bad(file, f"cannot be read: {failure}") from failure
+    yield from _shared({_plain(k): v for k, v in stored.items() if not isinstance(v, dict)}, known, file)
+    yield from _of_commands({k: v for k, v in stored.items() if isinstance(v, dict)}, known, file)
+
+
+def _shared(values: Mapping[str, object], known: Options, file: Path) -> Iterator[Setting]:
+    for option, value in values.items():
+        takers = [c for c in known if _takes(c, option, known)]
+        if not takers:
+            raise _bad(file, f"sets {option}, which no command has, or which must stand below a [command]")
+        yield from (Setting(c, option, value, str(file)) for c in takers)
+
+
+def _of_commands(tables: Mapping[str, Any], known: Options, file: Path, above: str = "") -> Iterator[Setting]:
+    for name, table in tables.items():
+        command = above + name
+        if command not in known and any(k.startswith(command + " ") for k in known):
+            yield from _of_commands({k: v for k, v in table.items() if isinstance(v, dict)}, known, file, command + " ")
+            continue
+        for option, value in table.items():
+            if _plain(option) not in known.get(command, {}):
+                raise _bad(file, f"sets [{command}] {option}, which does not exist")
+            yield Setting(command, _plain(option), value, f"{file} [{command}]")
+
+
+def _from_variables(environment: Mapping[str, str], known: Options) -> Iterator[Setting]:
+    for command, options in known.items():
+        for option, parameter in options.items():
+            own = f"{PREFIX}{command}_{option}".upper().replace(" ", "_").replace("-", "_")
+            shared = f"{PREFIX}{option}".upper()
+            name = own if own in environment else shared if _takes(command, option, known) and shared in environment else ""
+            if name:
+                text = environment[name]
+                value = text.split(_SEPARATOR) if getattr(parameter, "multiple", False) else text
+                yield Setting(command, option, value, name)
+
+
+def _takes(command: str, option: str, known: Options) -> bool:
+    return option in known[command] and option not in _OF_ONE_RUN and (command, option) not in _NOT_SHARED
+
+
+def _bad(file: Path, what: str) -> RequestError:
+    return RequestError(f"{file} {what}.", next_step="Mend it; or go without it: MEDK2N_CONFIG= medk2n config", code="BAD_CONFIG")
