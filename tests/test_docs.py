@@ -32,7 +32,7 @@ def test_every_command_and_option_in_the_readme_exists() -> None:
     for command in set(re.findall(r"medk2n ([a-z-]+)", README)):
         shown = run(sys.executable, "-m", "medk2n_cli", command, "--help")
         assert shown.returncode == 0, command
-    helps = "".join(run(sys.executable, "-m", "medk2n_cli", c, "--help").stdout for c in ("synthesize", "send", "audit"))
+    helps = "".join(run(sys.executable, "-m", "medk2n_cli", c, "--help").stdout for c in ("synthesize", "send", "audit", "batch"))
     for option in set(re.findall(r"`(--[a-z]+)", README)):
         assert option in helps, option
 
@@ -86,13 +86,17 @@ def test_the_examples_run(head_study: Path, tmp_path: Path) -> None:
 
 
 def batch(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The shell example, with a `medk2n` on its PATH that is the one under test."""
+    return shell("pacs_batch.sh", *words, folder=folder)
+
+
+def shell(script: str, *words: object, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """A shell example, with a `medk2n` on its PATH that is the one under test."""
     command = folder / "bin" / "medk2n"
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m medk2n_cli "$@"\n')
     command.chmod(0o755)
     environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
-    return run("bash", ROOT / "examples" / "pacs_batch.sh", *words, env=environment)
+    return run("bash", ROOT / "examples" / script, *words, env={**environment, **more})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
@@ -116,10 +120,36 @@ def test_the_batch_example_goes_on_after_a_bad_study_and_keeps_what_is_done(tmp_
     assert (out / "b_good" / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="shell scripts")
+def test_the_slurm_and_xargs_examples_share_the_studies_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    for number in range(3):
+        phantom.write_study(tmp_path / "export" / f"s{number}", (Modality.T1, Modality.T2), phantom.axial((6, 6, 14)))
+    weights = {"MEDK2N_WEIGHTS": str(TINY), "MEDK2N_BATCH_WANT": "FLAIR"}
+    done = shell("xargs_parts.sh", tmp_path / "export", tmp_path / "x", 2, folder=tmp_path, **weights)
+    assert done.returncode == 0, done.stderr
+    for task in "12":  # as sbatch would start them
+        slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_CPUS_PER_TASK": "1"}
+        done = shell("slurm_array.sh", tmp_path / "export", tmp_path / "s", folder=tmp_path, **slurm, **weights)
+        assert done.returncode == 0, done.stderr
+    for out in (tmp_path / "x", tmp_path / "s"):
+        made = sorted(f.parent.name for f in out.glob("part_*/*/result.json"))
+        assert made == ["s0", "s1", "s2"]
+    again = shell("xargs_parts.sh", tmp_path / "export", tmp_path / "x", 2, folder=tmp_path, **weights)
+    assert again.stdout.count("unchanged") == 2
+
+
+def test_the_benchmark_prints_ratios() -> None:
+    words = ("--studies", "2", "--slices", "5", "--growth", "2")
+    done = run(sys.executable, ROOT / "examples" / "benchmark_batch.py", *words, env={**os.environ, "MEDK2N_WEIGHTS": str(TINY)})
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"ratio to inference plus one start: \d+\.\d\d", done.stdout)
+    assert "2 tiny studies:" in done.stdout
+
+
 def test_the_page_on_pacs_names_commands_options_and_rules_that_exist(tmp_path: Path) -> None:
     page = (ROOT / "examples" / "pacs_batch.md").read_text(encoding="utf-8")
-    for command, options in re.findall(r"^medk2n ([a-z-]+)(.*)$", page, re.M):
-        shown = run(sys.executable, "-m", "medk2n_cli", command, "--help").stdout
+    for command, options in re.findall(r"^medk2n ((?:weights )?[a-z-]+)(.*)$", page, re.M):
+        shown = run(sys.executable, "-m", "medk2n_cli", *command.split(), "--help").stdout
         for option in re.findall(r"--[a-z]+", options):
             assert option in shown, f"{command} {option}"
     rules = re.search(r"```json\n(.*?)```", page, re.S)
