@@ -15,9 +15,9 @@ class LossWeights:
     error: float = 0.05
     quality: float = 0.5
     gate: float = 0.4
-    gain: float = 0.2
+    gain: float = 0.5
     affinity: float = 1.0
-    identity: float = 0.1  # the image encoder learns on acquired images alone
+    identity: float = 0.15  # the image encoder learns on acquired images alone
     looks: float = 0.03  # L_cua and L_metric of synthesised ones, encoder frozen
 
 
