@@ -1,7 +1,8 @@
 """Defaults of a site: `medk2n.toml` and MEDK2N_* variables, below the command line and above what is built in.
 
 Order, highest first: the command line; MEDK2N_COMMAND_OPTION; MEDK2N_OPTION; [command] of medk2n.toml; its top level; built in.
-The file is the one named by MEDK2N_CONFIG (empty: none), else ./medk2n.toml, else medk2n/medk2n.toml in the user's configuration folder.
+The file is the one named by MEDK2N_CONFIG (empty: none), else ./medk2n.toml, else medk2n/medk2n.toml in the user's configuration
+folder.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def parse_bytes(text: str) -> int:
     plain = text.strip().upper().removesuffix("B").removesuffix("I")
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     number, unit = (plain[:-1], units[plain[-1]]) if plain[-1:] in units else (plain, 1)
-    value = round(float(number) * unit)
-    if value < 0:
-        raise ValueError("less than nothing")
-    return value
+    value = float(number) * unit
+    if not 0 <= value < float("inf"):
+        raise ValueError("less than nothing, or more than anything")
+    return round(value)

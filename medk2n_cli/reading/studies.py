@@ -35,7 +35,8 @@ class FoundStudy:
 
 
 def find_studies(root: Path) -> list[FoundStudy]:
-    """Every study below a folder, by name; headers only. Files that belong to no study are left out.
+    """Every study below a folder, by name; headers only. DICOM without a study UID counts by its folder, like NIfTI, so that
+    what is wrong with it is told.
 
     Raises:
         StudyError: the folder does not exist.
@@ -45,13 +46,13 @@ def find_studies(root: Path) -> list[FoundStudy]:
     for one in scan([root]).series:
         if one.is_dicom and one.study:
             by_uid[one.study] += one.files
-        elif not one.is_dicom:
+        else:
             for file in one.files:
                 by_folder[_subject(file.parent)].append(file)
     top = root.resolve()
     dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
-    nifti = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
-    return _told_apart(sorted(dicom + nifti, key=lambda s: s.name))
+    loose = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
+    return _told_apart(sorted(dicom + loose, key=lambda s: s.name))
 
 
 def _told_apart(studies: list[FoundStudy]) -> list[FoundStudy]:

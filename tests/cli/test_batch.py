@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -133,3 +134,78 @@ def test_two_batches_do_not_share_a_folder_and_a_stopped_one_can_go_on(tmp_path:
     status = {r["study"]: r["status"] for r in rows(tmp_path / "o")}
     assert set(status.values()) == {"done", "unchanged"}
     assert {n for n, s in status.items() if s == "unchanged"} >= set(finished)
+
+
+def test_a_result_whose_page_could_not_be_made_is_made_again_on_resume(tmp_path: Path) -> None:
+    source, out = tmp_path / "e", tmp_path / "o"
+    phantom.write_study(source / "s", (T1, T2), COARSE)
+    assert batch(source, out).returncode == 0
+    manifest = json.loads((out / "s" / "result.json").read_text())
+    manifest["outputs"] = [o for o in manifest["outputs"] if o["file"] != "report.html"]
+    (out / "s" / "result.json").write_text(json.dumps(manifest))
+    (out / "s" / "report.html").unlink()
+    assert batch(source, out, "--resume").returncode == 0
+    assert [r["status"] for r in rows(out)] == ["done"]
+    assert (out / "s" / "report.html").exists()
+
+
+def test_dicom_without_a_study_uid_is_not_lost_and_becomes_nifti(tmp_path: Path) -> None:
+    dicoms.write_study(tmp_path / "e" / "nameless", (T1, T2), COARSE, "1.2.3.4")
+    for file in (tmp_path / "e" / "nameless").rglob("*"):
+        if file.is_file():
+            header = pydicom.dcmread(file)
+            del header.StudyInstanceUID
+            header.save_as(file)
+    assert batch(tmp_path / "e", tmp_path / "o").returncode == 0
+    assert [(r["study"], r["status"]) for r in rows(tmp_path / "o")] == [("nameless", "done")]
+    assert (tmp_path / "o" / "nameless" / "synth_FLAIR.nii.gz").exists(), "there is no study to file DICOM under"
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_studies_overlap_share_the_memory_and_stay_in_order(tmp_path: Path, jobs: int) -> None:
+    for number in range(5):
+        phantom.write_study(tmp_path / "e" / f"s{number}", (T1, T2), COARSE)
+    done = batch(tmp_path / "e", tmp_path / "o", "--jobs", jobs, "--max-memory", "600M", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["data"]["rows"]
+    assert [(r["number"], r["study"], r["status"]) for r in told] == [(n + 1, f"s{n}", "done") for n in range(5)]
+    refused = batch(tmp_path / "e", tmp_path / "o2", "--max-memory", "100M")
+    assert refused.returncode == 8
+    assert {r["code"] for r in rows(tmp_path / "o2")} == {"TOO_MUCH_MEMORY"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_inbox_is_watched_until_a_stop_and_a_half_copied_study_waits(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "o"
+    phantom.write_study(inbox / "first", (T1, T2), COARSE)
+    words = ["batch", "--in", inbox, "--out", out, "--want", "FLAIR", "--weights", TINY, "--watch", "2"]
+    running = subprocess.Popen([sys.executable, "-m", "medk2n_cli", *map(str, words)], stderr=subprocess.PIPE, text=True)
+    try:
+        _until(lambda: (out / "first" / "result.json").exists())
+        whole = phantom.write_study(tmp_path / "aside", (T1, T2), COARSE)
+        (inbox / "second").mkdir()
+        (inbox / "second" / "T1.nii.gz").write_bytes((whole / "T1.nii.gz").read_bytes())
+        content = (whole / "T2.nii.gz").read_bytes()
+        with (inbox / "second" / "T2.nii.gz").open("wb") as slowly:
+            for start in range(0, len(content), len(content) // 8):
+                slowly.write(content[start : start + len(content) // 8])
+                slowly.flush()
+                time.sleep(0.7)
+        assert not (out / "second").exists(), "it was still being copied"
+        _until(lambda: (out / "second" / "result.json").exists())
+    finally:
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Go on with the same command" in said
+    assert [(r["study"], r["status"]) for r in rows(out)] == [("first", "done"), ("second", "done")]
+    for study in ("first", "second"):
+        assert medk2n("verify", out / study).returncode == 0
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    for _ in range(900):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never happened")
