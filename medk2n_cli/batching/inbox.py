@@ -55,8 +55,11 @@ class Inbox(Generic[Study]):
 
     def settled(self, studies: Iterable[Study]) -> list[Study]:
         """Those that have been still long enough and were not handed out as they are."""
-        ready = []
-        for study in studies:
+        ready, here = [], list(studies)
+        for gone in set(self._since) - {s.name for s in here}:
+            del self._since[gone]
+            self._taken.pop(gone, None)
+        for study in here:
             now, at = fingerprint(study.where), self.clock()
             seen, since = self._since.get(study.name, (None, at))
             if seen != now:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -26,14 +27,15 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as failure:
         raise cannot_write(folder, failure) from failure
     with lock:
-        if not seize(lock):
+        if not seize(lock) or not _still(lock, folder / LOCK):
             raise OutputError(
                 f"Another batch is writing to {folder}.",
                 next_step="Wait for it, give another --out, or share the work with --part 1/2 --out A and --part 2/2 --out B.",
                 code="LOCKED",
             )
         yield
-    (folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # while it is held: who opened it meanwhile finds that it is gone; Windows keeps open files
+            (folder / LOCK).unlink()
 
 
 def cannot_write(place: Path, failure: OSError) -> OutputError:
@@ -57,6 +59,14 @@ def seize(lock: IO[str]) -> bool:
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        return failure.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # a file system without locks holds nobody up
+    return True
+
+
+def _still(lock: IO[str], place: Path) -> bool:
+    """Whether the locked file is the one that is there: its last holder removes it."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), place.stat())
     except OSError:
         return False
-    return True

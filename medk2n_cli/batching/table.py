@@ -23,8 +23,8 @@ def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
         OutputError: CANNOT_WRITE.
     """
     try:
-        sheet = (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8")
-        lines = (folder / f"{stem}.jsonl").open("w", encoding="utf-8")
+        sheet = (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace")
+        lines = (folder / f"{stem}.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as failure:
         raise cannot_write(folder, failure) from failure
     with sheet, lines:
@@ -33,10 +33,13 @@ def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
         one_at_a_time = threading.Lock()
 
         def write(row: Row) -> None:
-            with one_at_a_time:
-                writer.writerow(row)
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                for stream in (sheet, lines):
-                    stream.flush()
+            try:
+                with one_at_a_time:
+                    writer.writerow(row)
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    for stream in (sheet, lines):
+                        stream.flush()
+            except OSError as failure:
+                raise cannot_write(folder, failure) from failure
 
         yield write

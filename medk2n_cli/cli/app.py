@@ -17,7 +17,7 @@ from medk2n_cli import __version__
 from medk2n_cli.cli.frame import JSON, LEDGER, MAX_MEMORY, RULES, STUDY, THREADS, USE, WEIGHTS, app, print_json
 from medk2n_cli.core.errors import Medk2nError
 
-BUG = 1
+BUG, STOPPED = 1, 130
 __all__ = ["app", "main", "trusting", "weights"]
 
 
@@ -124,11 +124,14 @@ def batch(
     request = replace(request, dicom_only=output.dicom_only, nameless=deid, max_memory=parse_memory(max_memory))
     job = Job(request, output, Machine(weights, device, threads), resume or watch > 0)
     data = run_batch(export.absolute(), job, Slice.parse(part, limit), Manner(jobs, watch, cluster, dry_run))
+    failed = [row for row in data["rows"] if row["status"] == "failed"]
     if as_json:
-        print_json(data)
+        again = "Mend what its problem says and run the same command with --resume."
+        errors = [{"code": r["code"], "problem": f"{r['study']}: {r['problem']}", "next_step": again} for r in failed]
+        print_json(data, SOME_FAILED if failed else 0, errors)
     else:
         typer.echo(f"{out}: {summary(data)}")
-    if any(row["status"] == "failed" for row in data["rows"]):
+    if failed:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -218,21 +221,25 @@ def main() -> None:
     """Entry point of the `medk2n` command: errors become two lines (or one JSON object) and an exit code."""
     asked_json = "--json" in sys.argv[1:]
     sys.stderr = _own_stderr()
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminated)
     try:
         app()
     except Medk2nError as failure:
         _fail(failure, asked_json)
         sys.exit(failure.exit_code)
     except SystemExit as leaving:
+        if leaving.code == STOPPED:  # Typer makes one of Ctrl-C
+            _fail(_stopped(), asked_json, STOPPED)
         if asked_json and leaving.code == 2:
             _fail(
                 Medk2nError("The command line is not understood; see stderr.", next_step="medk2n --help", code="USAGE"), True, 2
             )
         raise
     except KeyboardInterrupt:
-        typer.echo("stopped; nothing was left half-written", err=True)
-        sys.exit(130)
+        _fail(_stopped(), asked_json, STOPPED)
+        sys.exit(STOPPED)
     except Exception:
         traceback.print_exc()
         bug = Medk2nError(
@@ -250,8 +257,14 @@ def _own_stderr() -> TextIO:
         return sys.stderr
 
 
+def _stopped() -> Medk2nError:
+    return Medk2nError("Stopped; nothing was left half-written.", next_step="Give the same command again.", code="STOPPED")
+
+
 def _terminated(*_: object) -> None:
     """A scheduler's SIGTERM ends like Ctrl-C, so that whatever was unpacked or staged is removed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a second one would cut the tidying short
     raise KeyboardInterrupt
 
 

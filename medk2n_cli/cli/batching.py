@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from medk2n_cli.cli.clustering import Job, Numbered, run_on_cluster
 from medk2n_cli.cli.tables import console
 from medk2n_cli.cli.undertaking import Undertaker, Undertaking
 from medk2n_cli.core.errors import RequestError
+from medk2n_cli.model.session import Session
 from medk2n_cli.pipeline import open_weights
 from medk2n_cli.reading.studies import FoundStudy, find_studies
 
@@ -41,7 +42,7 @@ class Slice:
             RequestError: BAD_PART.
         """
         part, _, parts = (text or "1/1").partition("/")
-        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        if not ((part + parts).isascii() and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
             raise RequestError(f"--part {text} is no part.", next_step="Write --part 2/8: the second of eight.", code="BAD_PART")
         return cls(int(part), int(parts), limit)
 
@@ -81,6 +82,17 @@ class Manner:
                 "--watch goes neither with --cluster nor with --dry-run.", next_step="Leave one away.", code="BAD_MANNER"
             )
 
+    def check(self, which: Slice) -> None:
+        """Whether there can be parts.
+
+        Raises:
+            RequestError: BAD_MANNER, of what is still to come there are none.
+        """
+        if self.watch and which.parts > 1:
+            raise RequestError(
+                "--watch takes all that comes, so there are no parts.", next_step="Leave --part away.", code="BAD_MANNER"
+            )
+
 
 def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, Any]:
     """Every study of `root` into a folder of its own below the output folder.
@@ -88,29 +100,39 @@ def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, A
     Raises:
         StudyError: the export does not exist. OutputError: another batch writes there, or the tables cannot be written.
     """
+    manner.check(which)
     out = job.output.folder
+
+    def find(place: Path) -> list[FoundStudy]:
+        found = find_studies(place, out)
+        return [s.nameless() for s in found] if job.output.deidentify else found
+
     if manner.dry:
-        listed = which.of(find_studies(root))
+        listed = which.of(find(root))
         return {"out": str(out), "rows": [{"number": n, "study": s.name, "status": "found"} for n, s in listed]}
-    studies = _arriving(root, which, manner.watch) if manner.watch else which.of(find_studies(root))
+    arriving = zip(count(1), Inbox(root, find, manner.watch), strict=False)
+    studies = islice(arriving, which.limit or None) if manner.watch else which.of(find(root))
     rows: list[Row] = []
+    session = None if manner.cluster else open_weights(job.machine.weights, job.machine.device, job.machine.threads)
     with locked(out), tables(out, which.stem) as write, _explained():
 
         def tell(row: Row) -> None:
             write(row)
             rows.append(row)
             line = f"{row['number']} {row['study']}: {row['status']} {row.get('problem', '')}".strip()
-            console(stderr=True).print(line, markup=False)
+            with suppress(OSError):  # whoever read it is gone
+                console(stderr=True).print(line, markup=False)
 
-        if manner.cluster:
+        if session is None:
             run_on_cluster(manner.cluster, list(studies), job, tell)
         else:
-            _run_here(studies, job, 0 if manner.watch else manner.jobs, tell)  # reading ahead in an inbox would wait for the next
+            _run_here(
+                studies, job, session, 0 if manner.watch else manner.jobs, tell
+            )  # reading ahead in an inbox would wait for the next
     return {"out": str(out), "rows": sorted(rows, key=lambda r: int(str(r["number"])))}
 
 
-def _run_here(studies: Iterable[Numbered], job: Job, jobs: int, tell: Callable[[Row], None]) -> None:
-    session = open_weights(job.machine.weights, job.machine.device, job.machine.threads)
+def _run_here(studies: Iterable[Numbered], job: Job, session: Session, jobs: int, tell: Callable[[Row], None]) -> None:
     budget = Budget(job.request.max_memory)
     line = Undertaker(job.request, job.output, session, job.resume, tell, budget)
 
@@ -120,12 +142,6 @@ def _run_here(studies: Iterable[Numbered], job: Job, jobs: int, tell: Callable[[
 
     steps = Steps(begin, line.compute, line.end, Undertaking.close, budget.lift)
     overlapped(enumerate(studies), steps, jobs)
-
-
-def _arriving(root: Path, which: Slice, settle: float) -> Iterator[Numbered]:
-    """Studies of an inbox as they settle, numbered as they come."""
-    inbox = Inbox(root, find_studies, settle)
-    return islice(zip(count(1), inbox, strict=False), which.limit or None)
 
 
 @contextmanager

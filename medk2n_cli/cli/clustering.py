@@ -37,7 +37,7 @@ class Job:
         return {"GPU": 1.0} if self.machine.device.startswith("cuda") else {}
 
 
-_loaded: dict[Machine, Session] = {}
+_loaded: dict[tuple[Machine, str], Session] = {}
 _loading = threading.Lock()
 
 
@@ -46,7 +46,7 @@ def one_study(job: Job, numbered: Numbered) -> Row:
     number, study = numbered
     told: list[Row] = []
     try:
-        Undertaker(job.request, job.output, _session(job), job.resume, told.append).whole(number, study)
+        Undertaker(job.request, job.output, _session(job), job.resume, told.append, again=True).whole(number, study)
     except Medk2nError as failure:  # the weights or the device of this worker
         return {**_named(numbered), "status": "failed", "code": failure.code, "problem": failure.problem}
     return told[0]
@@ -54,7 +54,8 @@ def one_study(job: Job, numbered: Numbered) -> Row:
 
 def _session(job: Job) -> Session:
     with _loading:
-        if job.machine not in _loaded:
+        key = (job.machine, job.sha256)
+        if key not in _loaded:
             session = open_weights(job.machine.weights, job.machine.device, job.machine.threads)
             if session.weights.card.sha256 != job.sha256:
                 raise WeightsError(
@@ -62,8 +63,9 @@ def _session(job: Job) -> Session:
                     next_step="Install the same version of medk2n on client and workers, or name a file that all see.",
                     code="OTHER_WEIGHTS",
                 )
-            _loaded[job.machine] = session
-        return _loaded[job.machine]
+            _loaded.clear()  # weights that were replaced are of no use any more
+            _loaded[key] = session
+        return _loaded[key]
 
 
 def run_on_cluster(address: str, studies: list[Numbered], job: Job, tell: Callable[[Row], None]) -> None:

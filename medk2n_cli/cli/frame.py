@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 import typer
 
@@ -26,8 +27,8 @@ MAX_MEMORY = typer.Option(help="Refuse a study that would take more, e.g. 3G; in
 LEDGER = typer.Option(help="Append a line per synthetic object to this file; see medk2n ledger.")
 
 
-def print_json(data: dict[str, object]) -> None:
-    """The one object that `--json` prints of a command that worked."""
-    typer.echo(
-        json.dumps({"schema": "medk2n.cli/1", "status": "ok", "exit_code": 0, "data": data, "errors": []}, ensure_ascii=False)
-    )
+def print_json(data: dict[str, object], exit_code: int = 0, errors: Sequence[Mapping[str, object]] = ()) -> None:
+    """The one object that `--json` prints of a command that worked, or worked in part."""
+    status = "error" if exit_code else "ok"
+    told = {"schema": "medk2n.cli/1", "status": status, "exit_code": exit_code, "data": data, "errors": list(errors)}
+    typer.echo(json.dumps(told, ensure_ascii=False))

@@ -19,8 +19,23 @@ from medk2n_cli.core.errors import RequestError
 FILE, PREFIX = "medk2n.toml", "MEDK2N_"
 _SEPARATOR = ";"  # between values of an option that may be repeated, in a variable
 # What belongs to one run is set for one command or not at all: the same --out for all would mix what must stay apart.
-_OF_ONE_RUN = {"in", "out", "use", "study", "part", "limit", "resume", "overwrite", "dry_run", "modality", "to", "sha256"}
-_NOT_SHARED = {("ledger", "weights")}  # there it is what to look for, not what to run
+_OF_ONE_RUN = {
+    "in",
+    "out",
+    "use",
+    "study",
+    "part",
+    "limit",
+    "resume",
+    "overwrite",
+    "dry_run",
+    "modality",
+    "to",
+    "sha256",
+    "watch",
+    "cluster",
+}
+_NOT_SHARED = {("ledger", "weights"), ("audit", "want")}  # there they mean something else
 Options = Mapping[str, Mapping[str, Any]]  # command ("weights pull") -> option -> parameter of the command
 
 
@@ -46,7 +61,7 @@ def options_of(group: Any, above: str = "") -> dict[str, dict[str, Any]]:
 
 
 def _long(parameter: Any) -> list[str]:
-    flags = [f for f in parameter.opts if f.startswith("--") and f != "--help"]
+    flags = [f for f in parameter.opts if f.startswith("--") and f not in ("--help", "--json")]
     return [_plain(f.removeprefix("--")) for f in flags[:1]]
 
 

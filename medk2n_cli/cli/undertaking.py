@@ -50,6 +50,7 @@ class Undertaker:
         request, output: `where` and `folder` are replaced for each study.
         resume: leave results alone that came from the same files, options and weights.
         tell: gets each finished row.
+        again: a study may come a second time, since whoever did it was lost before its row was home.
     """
 
     request: Request
@@ -58,6 +59,7 @@ class Undertaker:
     resume: bool
     tell: Callable[[Row], None]
     budget: Budget = field(default_factory=Budget)
+    again: bool = False
 
     def begin(self, turn: int, number: int, study: FoundStudy) -> Undertaking:
         """Open its folder, read and pack it; `turn` counts from 0 in the order of computing."""
@@ -70,7 +72,7 @@ class Undertaker:
             mine.held.callback(self.budget.give, size.peak)
 
         def work() -> None:
-            if self.resume and unchanged(folder, request, self.output, self.session):
+            if (self.resume or self.again) and unchanged(folder, request, self.output, self.session):
                 mine.row = {"status": "unchanged"}
                 return
             mine.folder = mine.held.enter_context(open_folder(folder, mine.output.overwrite))
@@ -148,11 +150,16 @@ def unchanged(folder: Path, request: Request, output: Output, session: Session) 
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         same = manifest["weights"]["sha256"] == session.weights.card.sha256
         same = same and manifest["options"] == request_options(request) and manifest["output"] == output_facts(output)
-        same = same and any(o["file"] == PAGE for o in manifest["outputs"])  # else it could not be made
+        outputs = [o["file"] for o in manifest["outputs"]]
+        same = same and PAGE in outputs and all((folder / o).is_file() for o in outputs)  # without a page it could not be made
         listed = [(i["file"], i["sha256"]) for i in manifest["inputs"]]
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        taken_for = [(i["modality"], i["source"]) for i in report["inputs"]]
+        if not same:
+            return False
+        chosen = scan(request.where, request.use, request.study, request.rules).without(request.ignore).chosen()
+        sources = {m: s for m, s in chosen.items() if m in session.weights.card.modalities}
+        known = [(m.value, s.shown) for m, s in sources.items()]  # rules or recognition may have changed
+        return sorted(known) == sorted(taken_for) and same_inputs(sources.values(), listed)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    if not same:
-        return False
-    chosen = scan(request.where, request.use, request.study, request.rules).without(request.ignore).chosen()
-    return same_inputs((s for m, s in chosen.items() if m in session.weights.card.modalities), listed)

@@ -75,7 +75,7 @@ def find(which: str | None = None) -> Weights:
 
 def _locate(which: str) -> Path:
     path = Path(which)
-    if path.suffix == ".onnx" or path.is_file():
+    if path.suffix == ".onnx" or len(path.parts) > 1:  # a file of the same name in this folder must not stand in for a name
         if path.is_file():
             return path
         raise WeightsError(f"There is no weights file {which}.", next_step=_choose(), code="WEIGHTS_NOT_FOUND")

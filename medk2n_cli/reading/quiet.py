@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+
+from medk2n_cli.core.quiet import warnings_as
 
 _STDERR = 2
 _one_at_a_time = threading.Lock()  # two that put the same descriptor aside would never find it again
@@ -17,8 +18,7 @@ _one_at_a_time = threading.Lock()  # two that put the same descriptor aside woul
 @contextmanager
 def unwarned() -> Iterator[None]:
     """No Python warnings: pydicom's cite the value they complain of, which may be a name."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with warnings_as("ignore"), np.errstate(all="ignore"):
         yield
 
 

@@ -33,17 +33,24 @@ class FoundStudy:
     where: tuple[Path, ...]
     uid: str | None
 
+    def nameless(self) -> FoundStudy:
+        """The same study, named by a digest: UIDs and folders' names lead back to the patient."""
+        return replace(self, name=f"study_{_short(_identity(self))}")
 
-def find_studies(root: Path) -> list[FoundStudy]:
+
+def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
     """Every study below a folder, by name; headers only. DICOM without a study UID counts by its folder, like NIfTI, so that
-    what is wrong with it is told.
+    what is wrong with it is told. What lies below `without`, where results go, is none.
 
     Raises:
         StudyError: the folder does not exist.
     """
     by_uid: dict[str, list[Path]] = defaultdict(list)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
+    results = without.resolve() if without else None
     for one in scan([root]).series:
+        if results and one.files and one.files[0].resolve().is_relative_to(results):
+            continue
         if one.is_dicom and one.study:
             by_uid[one.study] += one.files
         else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from pydicom.valuerep import format_number_as_ds, validate_value
 
 from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.geometry import Grid
+from medk2n_cli.core.quiet import warnings_as
 from medk2n_cli.core.study import Series
 
 # Type 2 attributes are written empty where the donor has nothing valid, the others are left out.
@@ -188,8 +188,7 @@ def readable(kept: Dataset) -> Dataset:
 
 
 def _encodes(kept: Dataset) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings_as("error"):
         try:
             encodings = pydicom.charset.convert_encodings([kept.SpecificCharacterSet])
             return all(_survives(str(e.value), encodings) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT"))
@@ -219,8 +218,7 @@ def _cleaned(header: Dataset, name: str) -> str | None:
 
 def _raw(header: Dataset, name: str) -> str:
     """An attribute as it stands, several values and all."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_as("ignore"):
         try:
             value = header[name].value
         except Exception:  # noqa: BLE001 - as in _text
@@ -230,8 +228,7 @@ def _raw(header: Dataset, name: str) -> str:
 
 
 def _text(header: Dataset, name: str) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whatever is wrong with a value shows when it is checked
+    with warnings_as("ignore"):  # whatever is wrong with a value shows when it is checked
         try:
             value = header[name].value
         except Exception:  # noqa: BLE001 - absent, or so damaged that pydicom cannot convert it

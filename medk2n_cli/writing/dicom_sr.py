@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from pydicom.sr.codedict import codes
 from medk2n_cli import __version__
 from medk2n_cli.core.fusion import Contribution
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.quiet import warnings_as
 from medk2n_cli.writing.dicom import MAKER, MR_IMAGE, Derivation, plane, save
 from medk2n_cli.writing.dicom_donor import Donor, derived_uid, digest
 
@@ -54,8 +54,7 @@ def write_sr(folder: Path, made: Sequence[Derivation], images: Sequence[Sequence
     evidence = [image for series in written for image in series] + library
     made_at = datetime.now().isoformat()  # a report says when it was made, so one made later is another object
     uid = derived_uid("report", made_at, *(series[0].SeriesInstanceUID for series in written), digest([str(content).encode()]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names of one component, which many sites use
+    with warnings_as("ignore"):  # names of one component, which many sites use
         report = Comprehensive3DSR(
             evidence=evidence,
             content=content[0],

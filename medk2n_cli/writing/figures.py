@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from medk2n_cli.core.fusion import TargetReport
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.quiet import warnings_as
 from medk2n_cli.core.views import Image, Views
 
 WATERMARK = "SYNTHETIC, NOT FOR DIAGNOSIS"
@@ -170,8 +170,7 @@ def _watermark(axes: Any) -> None:  # noqa: ANN401
 
 
 def _encoded(figure: Figure, form: str) -> bytes:
-    with io.BytesIO() as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # fonts without a glyph
+    with io.BytesIO() as stream, warnings_as("ignore"):  # fonts without a glyph
         figure.savefig(
             stream, format=form, facecolor=figure.get_facecolor(), pil_kwargs={"quality": 80} if form == "jpeg" else {}
         )

@@ -55,11 +55,11 @@ class OutputFolder:
                     _move(self.path / name, old / name)
             for name in sorted(new, key=lambda n: n == MANIFEST):
                 _move(self.staging / name, self.path / name)
-        except OSError:
+        except BaseException:  # a stop as well
             self._restore(ours, new, old)
+            journal.unlink(missing_ok=True)  # not where restoring failed: the next run must know whose files these are
             raise
-        finally:
-            journal.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
         _prune(self.path, ours - new)
 
     def _restore(self, ours: set[str], new: set[str], old: Path) -> None:
@@ -95,8 +95,9 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
         yield OutputFolder(path, staging, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if created and path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+        with suppress(OSError):
+            if created and not any(path.iterdir()):
+                path.rmdir()
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from medk2n_cli.core.errors import OutputError, RequestError
 from medk2n_cli.core.fusion import ModelStamp
@@ -43,7 +44,7 @@ class Entry:
 
     def to_line(self) -> str:
         """One line of JSON."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, ensure_ascii=False) + "\n"
+        return json.dumps({"schema": SCHEMA, **asdict(self)}) + "\n"
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,23 @@ def read(ledger: Path, weights: str = "") -> tuple[list[dict[str, object]], int]
         ) from failure
     found, broken = [], 0
     for line in filter(str.strip, lines):
-        entry = None
+        entry: Any = None
         with suppress(ValueError):
             entry = json.loads(line)
-        if not isinstance(entry, dict) or entry.get("schema") != SCHEMA:
+        if not _is_entry(entry):
             broken += 1
-        elif not weights or str(entry["weights"]["sha256"]).startswith(weights) or weights == entry["weights"]["name"]:
+        elif _made_by(entry["weights"], weights):
             found.append(entry)
     return found, broken
+
+
+def _is_entry(entry: Any) -> bool:  # noqa: ANN401 - whatever JSON a line holds
+    if not isinstance(entry, dict) or entry.get("schema") != SCHEMA or {f.name for f in fields(Entry)} - set(entry):
+        return False
+    return isinstance(entry["weights"], dict) and {"name", "version", "sha256"} <= set(entry["weights"])
+
+
+def _made_by(stamp: Mapping[str, str], asked: str) -> bool:
+    """`asked`: nothing, a name, NAME@VERSION, or the beginning of a digest."""
+    known = (stamp["name"], f"{stamp['name']}@{stamp['version']}")
+    return not asked or asked in known or stamp["sha256"].startswith(asked.lower())

@@ -207,3 +207,36 @@ def test_what_a_killed_run_staged_is_removed_by_the_next_and_a_living_ones_is_no
     with open_folder(tmp_path, overwrite=False):
         assert not dead.exists()
         assert alive.exists()
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 3, 5, 7])
+def test_a_stop_in_the_middle_of_putting_a_result_in_place_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    from medk2n_cli.writing import folder as folders
+    from medk2n_cli.writing.result import commit_with_manifest
+
+    def fill(text: str) -> None:
+        with folders.open_folder(tmp_path / "r", overwrite=True) as opened:
+            for name in ("a", "b", "c"):
+                (opened.staging / name).write_text(text)
+            commit_with_manifest(opened, {"status": "done"})
+
+    fill("earlier")
+    before = {f.name: f.read_bytes() for f in (tmp_path / "r").iterdir()}
+    whole, moved = folders._move, 0
+
+    def move(file: Path, to: Path) -> None:
+        nonlocal moved
+        moved += 1
+        if moved == stop_at + 1:
+            raise KeyboardInterrupt
+        whole(file, to)
+
+    monkeypatch.setattr(folders, "_move", move)
+    with pytest.raises(KeyboardInterrupt):
+        fill("later")
+    assert {f.name: f.read_bytes() for f in (tmp_path / "r").iterdir()} == before
+    monkeypatch.setattr(folders, "_move", whole)
+    fill("later")
+    assert (tmp_path / "r" / "a").read_text() == "later"
