@@ -19,7 +19,7 @@ from medk2n_cli.packing.unpack import Answer
 from medk2n_cli.pipeline import Clock, Prepared, Request, compute, conclude, prepare
 from medk2n_cli.reading.scan import scan
 from medk2n_cli.reading.studies import FoundStudy, same_inputs
-from medk2n_cli.writing.folder import MANIFEST, PAGE, OutputFolder, open_folder
+from medk2n_cli.writing.folder import MANIFEST, PAGE, OutputFolder, open_folder, remove_dead
 
 
 @dataclass(eq=False)
@@ -72,6 +72,7 @@ class Undertaker:
             mine.held.callback(self.budget.give, size.peak)
 
         def work() -> None:
+            remove_dead(folder)  # also where nothing will be written: what a killed run staged are a patient's images
             if (self.resume or self.again) and unchanged(folder, request, self.output, self.session):
                 mine.row = {"status": "unchanged"}
                 return

@@ -84,7 +84,7 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file, not a folder.", next_step="Give a folder to --out.", code="OUT_IS_FILE")
         path.mkdir(parents=True, exist_ok=True)
-        _remove_dead(path)
+        remove_dead(path)
         if not overwrite and _foreign(path, _listed(path)):
             raise _not_empty(path)
         if (path / MANIFEST).exists() and not _is_ours(path):
@@ -127,7 +127,7 @@ def remove_leftovers(path: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _remove_dead(path: Path) -> None:
+def remove_dead(path: Path) -> None:
     """Staging folders of processes of this machine that are no more: they may hold a patient's images."""
     for place in leftovers(path):
         host, _, rest = place.name.removeprefix(_STAGING).rpartition("-")[0].rpartition("-")
