@@ -17,23 +17,24 @@ PACKAGE = Path(medk2n_cli.__file__).parent
 # so that a network is trained on exactly what it will be given.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "core": (set(), {"numpy"}),
+    "digest": (set(), set()),
     "itk": ({"core"}, {"numpy", "SimpleITK"}),
-    "reading": ({"core", "itk"}, {"numpy", "SimpleITK", "pydicom"}),
+    "reading": ({"core", "itk", "digest"}, {"numpy", "SimpleITK", "pydicom"}),
     "aligning": ({"core", "itk"}, {"numpy", "SimpleITK"}),
     "packing": ({"core"}, {"numpy"}),
-    "model": ({"core"}, {"numpy", "onnxruntime", "huggingface_hub"}),
-    "writing": ({"core", "itk"}, {"numpy", "SimpleITK", "pydicom", "highdicom", "jinja2", "matplotlib"}),
+    "model": ({"core", "digest"}, {"numpy", "onnxruntime", "huggingface_hub"}),
+    "writing": ({"core", "itk", "digest"}, {"numpy", "SimpleITK", "pydicom", "highdicom", "jinja2", "matplotlib"}),
     "checking": ({"core", "reading", "aligning", "packing", "model", "pipeline"}, {"numpy"}),
-    "verifying": ({"core", "reading"}, {"numpy"}),
+    "verifying": ({"core", "reading", "digest"}, {"numpy"}),
     "sending": ({"core"}, {"pydicom", "pynetdicom"}),
-    "batching": ({"core"}, {"distributed"}),
+    "batching": ({"core", "writing"}, {"distributed"}),
     "pipeline": ({"core", "reading", "aligning", "packing", "model"}, set()),
     "cli": (
-        {"core", "model", "pipeline", "reading", "packing", "writing", "checking", "verifying", "sending", "batching"},
+        {"core", "digest", "model", "pipeline", "reading", "packing", "writing", "checking", "verifying", "sending", "batching"},
         {"typer", "rich"},
     ),
     "training": (
-        {"core", "itk", "reading", "aligning", "packing", "model"},
+        {"core", "itk", "digest", "reading", "aligning", "packing", "model"},
         {"numpy", "torch", "onnx", "onnxruntime", "safetensors", "scipy", "SimpleITK", "matplotlib", "transformers", "peft"}
         | {"huggingface_hub"},
     ),

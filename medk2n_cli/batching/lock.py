@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from medk2n_cli.core.errors import OutputError
+from medk2n_cli.writing.folder import unwritable
 
 LOCK = ".medk2n-batch.lock"
 
@@ -25,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK).open("a")
     except OSError as failure:
-        raise cannot_write(folder, failure) from failure
+        raise unwritable(folder, failure) from failure
     with lock:
         if not seize(lock) or not _still(lock, folder / LOCK):
             raise OutputError(
@@ -36,13 +37,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         with suppress(OSError):  # while it is held: who opened it meanwhile finds that it is gone; Windows keeps open files
             (folder / LOCK).unlink()
-
-
-def cannot_write(place: Path, failure: OSError) -> OutputError:
-    """A folder or file that will not be written."""
-    return OutputError(
-        f"Cannot write to {place}: {failure.strerror or failure}.", next_step="Choose another --out.", code="CANNOT_WRITE"
-    )
 
 
 def seize(lock: IO[str]) -> bool:

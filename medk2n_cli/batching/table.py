@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from medk2n_cli.batching.lock import cannot_write
+from medk2n_cli.writing.folder import unwritable
 
 COLUMNS = ("number", "study", "status", "code", "targets", "quality", "seconds", "problem")
 Row = Mapping[str, object]
@@ -26,7 +26,7 @@ def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
         sheet = (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace")
         lines = (folder / f"{stem}.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as failure:
-        raise cannot_write(folder, failure) from failure
+        raise unwritable(folder, failure) from failure
     with sheet, lines:
         writer = csv.DictWriter(sheet, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
@@ -40,6 +40,6 @@ def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
                     for stream in (sheet, lines):
                         stream.flush()
             except OSError as failure:
-                raise cannot_write(folder, failure) from failure
+                raise unwritable(folder, failure) from failure
 
         yield write

@@ -14,7 +14,7 @@ from typing import Annotated, TextIO
 import typer
 
 from medk2n_cli import __version__
-from medk2n_cli.cli.frame import JSON, LEDGER, MAX_MEMORY, RULES, STUDY, THREADS, USE, WEIGHTS, app, print_json
+from medk2n_cli.cli.frame import JSON, LEDGER, MAX_MEMORY, RULES, STUDY, THREADS, USE, WEIGHTS, answer, app, print_json
 from medk2n_cli.core.errors import Medk2nError
 
 BUG, STOPPED = 1, 130
@@ -148,10 +148,7 @@ def scan(
     from medk2n_cli.cli.scanning import scan_report, show_scan
 
     data = scan_report(Places(tuple(study), one_study, rules), use or [])
-    if as_json:
-        print_json(data)
-    else:
-        show_scan(data)
+    answer(data, as_json, show_scan)
 
 
 @app.command("inspect-weights", epilog="Example: medk2n inspect-weights medk2n-small")
@@ -163,10 +160,7 @@ def inspect_weights(
     from medk2n_cli.cli.inspecting import inspect, show_inspection
 
     data = inspect(which)
-    if as_json:
-        print_json(data)
-    else:
-        show_inspection(data)
+    answer(data, as_json, show_inspection)
 
 
 @app.command(epilog="Example: medk2n doctor --json")
@@ -193,10 +187,7 @@ def config(context: typer.Context, as_json: Annotated[bool, JSON] = False) -> No
     from medk2n_cli.cli.configuring import configuration, show_configuration
 
     data = configuration(context.find_root().command)
-    if as_json:
-        print_json(data)
-    else:
-        show_configuration(data)
+    answer(data, as_json, show_configuration)
 
 
 @app.command(epilog="Example: medk2n demo --out demo/")

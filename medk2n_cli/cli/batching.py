@@ -126,9 +126,8 @@ def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, A
         if session is None:
             run_on_cluster(manner.cluster, list(studies), job, tell)
         else:
-            _run_here(
-                studies, job, session, 0 if manner.watch else manner.jobs, tell
-            )  # reading ahead in an inbox would wait for the next
+            jobs = 0 if manner.watch else manner.jobs  # reading ahead in an inbox would wait for the next study
+            _run_here(studies, job, session, jobs, tell)
     return {"out": str(out), "rows": sorted(rows, key=lambda r: int(str(r["number"])))}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import typer
 
@@ -25,6 +26,14 @@ RULES = typer.Option("--rules", help="JSON file of patterns on DICOM tags that s
 THREADS = typer.Option(min=0, help="CPU threads of the network; 0 lets the runtime decide.")
 MAX_MEMORY = typer.Option(help="Refuse a study that would take more, e.g. 3G; in a batch, share so much. 0 is no limit.")
 LEDGER = typer.Option(help="Append a line per synthetic object to this file; see medk2n ledger.")
+
+
+def answer(data: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """What a command that worked says: one JSON object, or `show` for people."""
+    if as_json:
+        print_json(data)
+    else:
+        show(data)
 
 
 def print_json(data: dict[str, object], exit_code: int = 0, errors: Sequence[Mapping[str, object]] = ()) -> None:

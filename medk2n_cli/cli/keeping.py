@@ -12,8 +12,9 @@ import typer
 
 from medk2n_cli.cli.tables import console, table
 from medk2n_cli.core.errors import Medk2nError, OutputError, RequestError, WeightsError
+from medk2n_cli.digest import sha256_of
 from medk2n_cli.model.archive import SUFFIX, read_archive, stored_name, write_archive
-from medk2n_cli.model.card import read_card, sha256_of
+from medk2n_cli.model.card import read_card
 from medk2n_cli.model.hub import HubRevision, download
 from medk2n_cli.model.install import Installed, install, source_of, staging
 from medk2n_cli.model.store import find, installed, is_embedded, user_folder

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medk2n_cli.cli.frame import JSON, RULES, STUDY, USE, WEIGHTS, app, print_json
+from medk2n_cli.cli.frame import JSON, RULES, STUDY, USE, WEIGHTS, answer, app, print_json
 
 
 @app.command(epilog="Example: medk2n audit --in study/ --out audit/")
@@ -56,10 +56,7 @@ def compare(
     from medk2n_cli.cli.comparing import compare_images, show_comparison
 
     data = compare_images(a, b, modality, out, overwrite)
-    if as_json:
-        print_json(data)
-    else:
-        show_comparison(data)
+    answer(data, as_json, show_comparison)
 
 
 @app.command(epilog="Example: medk2n verify result/")
@@ -71,10 +68,7 @@ def verify(
     from medk2n_cli.cli.verifying import show_verified, verify_result
 
     data = verify_result(result, quiet=as_json)
-    if as_json:
-        print_json(data)
-    else:
-        show_verified(data)
+    answer(data, as_json, show_verified)
 
 
 @app.command(epilog="Example: medk2n send result/ --to ORTHANC@pacs:104")
@@ -88,10 +82,7 @@ def send(
     from medk2n_cli.cli.sending import send_result, show_sent
 
     data = send_result(result, to, calling, quiet=as_json)
-    if as_json:
-        print_json(data)
-    else:
-        show_sent(data)
+    answer(data, as_json, show_sent)
 
 
 @app.command(epilog="Example: medk2n ledger synthetic.jsonl --weights 3fa2c1")
@@ -104,7 +95,4 @@ def ledger(
     from medk2n_cli.cli.recalling import recall, show_recall
 
     data = recall(file, weights)
-    if as_json:
-        print_json(data)
-    else:
-        show_recall(data)
+    answer(data, as_json, show_recall)

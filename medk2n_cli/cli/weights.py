@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medk2n_cli.cli.frame import JSON, app, print_json
+from medk2n_cli.cli.frame import JSON, answer, app
 
 weights = typer.Typer(
     no_args_is_help=True,
@@ -24,10 +24,7 @@ def list_(as_json: Annotated[bool, JSON] = False) -> None:
     from medk2n_cli.cli.keeping import list_weights, show_list
 
     data = list_weights()
-    if as_json:
-        print_json(data)
-    else:
-        show_list(data)
+    answer(data, as_json, show_list)
 
 
 @weights.command(epilog="Example: medk2n weights pull someone/medk2n-base@main")
@@ -40,10 +37,7 @@ def pull(
     from medk2n_cli.cli.keeping import pull_weights, show_installed
 
     data = pull_weights(what, digest, quiet=as_json)
-    if as_json:
-        print_json(data)
-    else:
-        show_installed(data)
+    answer(data, as_json, show_installed)
 
 
 @weights.command(epilog="Example: medk2n weights verify medk2n-small")
@@ -55,10 +49,7 @@ def verify(
     from medk2n_cli.cli.keeping import show_list, verify_weights
 
     data = verify_weights(which or [], quiet=as_json)
-    if as_json:
-        print_json(data)
-    else:
-        show_list(data)
+    answer(data, as_json, show_list)
 
 
 @weights.command(epilog="Example: medk2n weights export medk2n-small --out weights.medk2n.zip")
@@ -72,10 +63,7 @@ def export(
     from medk2n_cli.cli.keeping import export_weights, show_exported
 
     data = export_weights(which, out, overwrite)
-    if as_json:
-        print_json(data)
-    else:
-        show_exported(data)
+    answer(data, as_json, show_exported)
 
 
 @weights.command("import", epilog="Example: medk2n weights import medk2n-base-0.2.0.medk2n.zip")
@@ -88,7 +76,4 @@ def import_(
     from medk2n_cli.cli.keeping import import_weights, show_installed
 
     data = import_weights(file, digest)
-    if as_json:
-        print_json(data)
-    else:
-        show_installed(data)
+    answer(data, as_json, show_installed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -139,9 +138,3 @@ def read_card(onnx_file: Path) -> ModelCard:
         return ModelCard(**values)
     except (TypeError, AttributeError) as failure:  # values of another kind than the fields
         raise WeightsError(f"The card {file.name} cannot be read: {failure}.", next_step=again, code="BAD_CARD") from failure
-
-
-def sha256_of(file: Path) -> str:
-    """Hex digest of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.errors import WeightsError
-from medk2n_cli.model.card import ModelCard, read_card, sha256_of
+from medk2n_cli.digest import sha256_of
+from medk2n_cli.model.card import ModelCard, read_card
 
 DEFAULT = "medk2n-small"
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medk2n_cli.core.study import Series
+from medk2n_cli.digest import sha256_of
 from medk2n_cli.reading.scan import scan
 
 _DATA_TYPES = ("anat", "dwi", "perf", "func", "fmap")  # BIDS: what lies below a subject or session
@@ -77,13 +78,8 @@ def same_inputs(sources: Iterable[Series], listed: Iterable[tuple[str, str]]) ->
     now = [(s.shown, f) for s in sources for f in dict.fromkeys(s.files)]
     then = list(listed)
     return len(now) == len(then) and all(
-        label == old and _digest(file) == sha for (label, file), (old, sha) in zip(now, then, strict=True)
+        label == old and sha256_of(file) == sha for (label, file), (old, sha) in zip(now, then, strict=True)
     )
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _subject(folder: Path) -> Path:

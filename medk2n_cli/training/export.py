@@ -17,8 +17,9 @@ from torch import Tensor
 from medk2n_cli import __version__
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import MULTIPLE
+from medk2n_cli.digest import sha256_of
 from medk2n_cli.model import selftest
-from medk2n_cli.model.card import ModelCard, PairStatistics, card_file, sha256_of
+from medk2n_cli.model.card import ModelCard, PairStatistics, card_file
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.session import open_session
 from medk2n_cli.model.store import Weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from medk2n_cli.core.errors import Medk2nError, OutputError
 from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
+from medk2n_cli.digest import sha256_of
 from medk2n_cli.reading import dicom, nifti
 from medk2n_cli.reading.dicom_geometry import Unusable
 from medk2n_cli.reading.dicom_headers import Slice, read_slices
@@ -82,9 +82,8 @@ def _listed(folder: Path) -> dict[str, str]:
 def _files(folder: Path, names: Mapping[str, str]) -> Iterator[Finding]:
     for name, sha256 in names.items():
         try:
-            with (folder / name).open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                    yield Finding(name, "changed since it was written")
+            if sha256_of(folder / name) != sha256:
+                yield Finding(name, "changed since it was written")
         except OSError:
             yield Finding(name, "missing")
     for place in folder.glob(".medk2n-part-*"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medk2n_cli.core.errors import OutputError
 from medk2n_cli.core.fusion import Synthesis
+from medk2n_cli.digest import sha256_of
 from medk2n_cli.writing.acquired import Acquired, Formats
 from medk2n_cli.writing.folder import PAGE, OutputFolder, unwritable
 from medk2n_cli.writing.ledger import Origin, append, entries
@@ -41,8 +41,8 @@ def write_result(
         pictures, trouble = _pictures(aside, synthesis, acquired, facts, formats)
         written += pictures
         sources = () if formats.deidentify else acquired.sources.values()  # a digest leads back to whoever has the file
-        digests = [FileDigest(s.shown, _digest(f), "input") for s in sources for f in dict.fromkeys(s.files)]
-        digests += [FileDigest(f.relative_to(aside).as_posix(), _digest(f), "output") for f in written]
+        digests = [FileDigest(s.shown, sha256_of(f), "input") for s in sources for f in dict.fromkeys(s.files)]
+        digests += [FileDigest(f.relative_to(aside).as_posix(), sha256_of(f), "output") for f in written]
         written.append(write_manifest(aside, facts, digests))
         if formats.ledger:  # before anything is in place: what is not in the ledger does not exist
             outputs = {d.file: d.sha256 for d in digests if d.role == "output"}
@@ -133,7 +133,7 @@ def commit_with_manifest(folder: OutputFolder, facts: Mapping[str, object]) -> N
     """
     try:
         files = sorted(f for f in folder.staging.rglob("*") if f.is_file())
-        digests = [FileDigest(f.relative_to(folder.staging).as_posix(), _digest(f), "output") for f in files]
+        digests = [FileDigest(f.relative_to(folder.staging).as_posix(), sha256_of(f), "output") for f in files]
         write_manifest(folder.staging, facts, digests)
         folder.commit()
     except OSError as failure:
@@ -150,8 +150,3 @@ def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
     return ", ".join(_plain(v) for v in value) or "none" if isinstance(value, list | tuple) else str(value)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

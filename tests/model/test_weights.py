@@ -71,7 +71,7 @@ def test_missing_weights_name_the_known_ones() -> None:
 def test_a_foreign_file_is_no_graph(copy: Path) -> None:
     copy.write_bytes(b"PK\x03\x04 this is something else")
     card = copy.with_suffix(".json")
-    from medk2n_cli.model.card import sha256_of
+    from medk2n_cli.digest import sha256_of
 
     card.write_text(json.dumps(json.loads(card.read_text()) | {"sha256": sha256_of(copy)}))
     weights = find(str(copy))
