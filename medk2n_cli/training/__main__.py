@@ -57,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--cache", type=Path, default=CACHE)
     fit.set_defaults(run=commands.run_fit)
 
+    merge = verbs.add_parser("merge", help="the mean of runs that went on from one checkpoint side by side")
+    merge.add_argument("checkpoints", type=Path, nargs="+", help="two or more")
+    merge.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    merge.set_defaults(run=commands.run_merge)
+
     bundle = verbs.add_parser("bundle", help="all that fit reads, small: for a GPU machine that holds nothing else")
     bundle.add_argument("--label-maps", **maps)  # type: ignore[arg-type]
     bundle.add_argument("--data", type=Path, action="append", default=[], help="folder of study folders; may be repeated")

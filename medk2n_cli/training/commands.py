@@ -59,6 +59,14 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
 
 
+def run_merge(asked: argparse.Namespace) -> dict[str, object]:
+    """The mean of several checkpoints."""
+    from medk2n_cli.training.merge import merge
+
+    progress = merge(asked.checkpoints, asked.out)
+    return {"checkpoint": str(asked.out), "steps": progress.step, "hours": round(progress.seconds / 3600, 2)}
+
+
 def run_bundle(asked: argparse.Namespace) -> dict[str, object]:
     """All that fit reads, small."""
     from medk2n_cli.training.prepare import bundle, prepare_all

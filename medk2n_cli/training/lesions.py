@@ -61,11 +61,15 @@ class LesionRow:
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """A study with lesions: images (m, D, H, W) by slot order of `have`, masks (D, H, W), mm between slices."""
+    """A study with lesions: images (D, H, W) by modality, masks (D, H, W), mm between slices.
+
+    `truth` is what a network should answer: of simulated studies the images without coil profile and noise.
+    """
 
     name: str
     kind: str
     images: Mapping[Modality, FloatArray]
+    truth: Mapping[Modality, FloatArray]
     head: BoolArray
     lesions: BoolArray
     spacing: float
@@ -84,7 +88,7 @@ def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
     lesions = lesion_mask(folder, aligned, packed.box, mask)
     images = dict(zip(packed.input.have, packed.input.stack, strict=True))
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
-    return _Case(folder.name, "MS lesion", images, head, lesions, aligned.grid.spacing[2])
+    return _Case(folder.name, "MS lesion", images, images, head, lesions, aligned.grid.spacing[2])
 
 
 def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:
@@ -97,8 +101,8 @@ def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]
         modalities: list[Modality] = [m for m in SLOTS if m not in (Modality.DWI, Modality.ADC)]
         middle = (0.0, 0.0, float(rng.uniform(0, 20)))
         out = render(HeadTensors.of(head, torch.device("cpu")), draw, Window(middle, _WINDOW, 24), modalities)
-        images = {m: out.acquired[m].numpy() for m in modalities}
-        cases.append(_Case(f"{kind} {number}", kind, images, out.head.numpy(), out.lesion.numpy() > 0, 2.0))
+        images, truth = ({m: seen[m].numpy() for m in modalities} for seen in (out.acquired, out.clean))
+        cases.append(_Case(f"{kind} {number}", kind, images, truth, out.head.numpy(), out.lesion.numpy() > 0, 2.0))
     return cases
 
 
@@ -118,10 +122,10 @@ def measure(network: MedK2N, case: _Case) -> tuple[list[LesionRow], list[dict[st
         for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
             made = case.make(network, have, target)
             names = tuple(m.value for m in have)
-            for mm3, real, kept in contrasts(case.images[target], made, case.lesions, case.head, case.spacing):
+            for mm3, real, kept in contrasts(case.truth[target], made, case.lesions, case.head, case.spacing):
                 rows.append(LesionRow(case.name, names, target.value, case.kind, mm3, real, kept))
             if target is Modality.FLAIR:
-                real, ours = (best_dice(image, case.lesions, case.head) for image in (case.images[target], made))
+                real, ours = (best_dice(image, case.lesions, case.head) for image in (case.truth[target], made))
                 dice.append({"subject": case.name, "have": list(names), "real": round(real, 3), "made": round(ours, 3)})
     return rows, dice
 
@@ -164,8 +168,11 @@ def best_dice(image: FloatArray, lesions: BoolArray, head: BoolArray) -> float:
 
 
 def invented_ml(network: MedK2N, case: _Case, have: Sequence[Modality], target: Modality) -> float:
-    """ml of connected hyperintensity, at least 20 mm3 each, that the synthesised image shows and the truth does not."""
-    made, truth = case.make(network, have, target), case.images[target]
+    """ml of connected hyperintensity, at least 20 mm3 each, that the synthesised image shows and the truth does not.
+
+    Against the truth without its coil profile: where the coil dims an acquired image, every healthy cortex looks too bright.
+    """
+    made, truth = case.make(network, have, target), case.truth[target]
     inside = ndimage.binary_erosion(case.head, np.ones((1, 3, 3), bool), iterations=10)
     median = float(np.median(truth[inside]))
     bright = inside & (made > _BRIGHT * median) & (made > ndimage.maximum_filter(truth, (1, 3, 3)) + _BRIGHTER)

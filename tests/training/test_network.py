@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from medk2n_cli.training import checkpoint, losses  # noqa: E402
 from medk2n_cli.training.corrupt import KINDS, corrupt  # noqa: E402
 from medk2n_cli.training.export import Disagreement, Measured, export  # noqa: E402
 from medk2n_cli.training.fit import Sources, _Run, fit  # noqa: E402
+from medk2n_cli.training.merge import merge  # noqa: E402
 from medk2n_cli.training.metrics import protocol_h, protocol_p, protocol_w  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
 from medk2n_cli.training.recipe import Recipe  # noqa: E402
@@ -150,6 +152,17 @@ def test_a_run_ends_after_its_steps(sources: Sources, tmp_path: Path) -> None:
     assert checkpoint.load(file)[1].step == 3
     fit(replace(recipe(), minutes=0, steps=2), sources, file, resume=True)
     assert checkpoint.load(file)[1].step == 5
+
+
+def test_merged_runs_go_on(sources: Sources, tmp_path: Path) -> None:
+    start = fit(replace(recipe(), minutes=0, steps=2), sources, tmp_path / "start.safetensors", resume=False)
+    sides = [Path(shutil.copy(start, tmp_path / f"{seed}.safetensors")) for seed in (5, 6)]
+    for seed, side in enumerate(sides):
+        fit(replace(recipe(), minutes=0, steps=3, seed=seed), sources, side, resume=True)
+    both = tmp_path / "both.safetensors"
+    assert merge(sides, both).step == 8
+    fit(replace(recipe(), minutes=0, steps=2), sources, both, resume=True)
+    assert checkpoint.load(both)[1].step == 10
 
 
 @pytest.mark.parametrize("kind", ["average", "mm-synthesis"])
