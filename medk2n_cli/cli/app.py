@@ -33,10 +33,13 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Defaults of this site, for whatever command follows."""
-    from medk2n_cli.cli.settings import default_map, options_of, settings
+    from medk2n_cli.cli.settings import default_map, options_of, said_of_here, settings
 
     known = options_of(context.command)
-    context.default_map = default_map(settings(known, os.environ, Path.cwd()), known)
+    found = settings(known, os.environ, Path.cwd())
+    context.default_map = default_map(found, known)
+    if said := said_of_here(found, context.invoked_subcommand or "", Path.cwd()):
+        typer.echo(said, err=True)
 
 
 @app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")

@@ -100,6 +100,13 @@ def settings(known: Options, environment: Mapping[str, str], here: Path) -> dict
     return found | {(s.command, s.option): s for s in _from_variables(environment, known)}
 
 
+def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, here: Path) -> str:
+    """One line where a medk2n.toml that happens to lie in the current folder rules `command`; else nothing."""
+    ours = (s for (c, _), s in found.items() if f"{c} ".startswith(f"{command} ") and s.whence.startswith(str(here / FILE)))
+    options = ", ".join(sorted({"--" + s.option.replace("_", "-") for s in ours}))
+    return f"{FILE} of this folder sets {options} (see medk2n config; to go without it, set MEDK2N_CONFIG=)." if options else ""
+
+
 def default_map(found: Mapping[tuple[str, str], Setting], known: Options) -> dict[str, Any]:
     """The same as nested mappings of parameter names, as the command line's parser takes its defaults."""
     made: dict[str, Any] = {}

@@ -101,6 +101,7 @@ def test_a_real_run_obeys_and_config_says_whence(tmp_path: Path, head_study: Pat
     (tmp_path / "medk2n.toml").write_text(f'weights = "{TINY.as_posix()}"\ndeid = true\n[synthesize]\nwant = "FLAIR"\n')
     done = medk2n(tmp_path, "synthesize", "--in", head_study, "--out", "o", MEDK2N_GRID="T2")
     assert done.returncode == 0, done.stderr
+    assert "medk2n.toml of this folder sets --deid, --want, --weights" in done.stderr  # it may have come with an export
     manifest = json.loads((tmp_path / "o" / "result.json").read_text())
     assert manifest["weights"]["name"] == "tiny"
     assert manifest["options"]["want"] == ["FLAIR"]
@@ -116,6 +117,12 @@ def test_a_real_run_obeys_and_config_says_whence(tmp_path: Path, head_study: Pat
     assert by["batch", "want"] == ("missing", "built in")
     assert by["batch", "in"] == (None, "required")
     assert "MEDK2N_GRID" in medk2n(tmp_path, "config", MEDK2N_GRID="T2").stdout
+
+
+def test_a_file_of_the_site_is_obeyed_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "none" / "medk2n").mkdir(parents=True)
+    (tmp_path / "none" / "medk2n" / "medk2n.toml").write_text("deid = true\n")
+    assert "medk2n.toml" not in medk2n(tmp_path, "synthesize", "--in", tmp_path).stderr
 
 
 def test_a_wrong_value_is_told_as_on_the_command_line(tmp_path: Path) -> None:
