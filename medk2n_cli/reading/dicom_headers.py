@@ -107,12 +107,13 @@ class Slice:
 
 
 def is_dicom(file: Path) -> bool:
-    """By content: the prefix DICM after a preamble, or a plausible first element without one."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError:
-        return False
+    """By content: the prefix DICM after a preamble, or a plausible first element without one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(132)
     if start[128:132] == b"DICM":
         return True
     group, element = (int.from_bytes(start[n : n + 2], "little") for n in (0, 2))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading import dicom, nifti
-from medk2n_cli.reading.dicom_headers import is_dicom
+from medk2n_cli.reading.finding import images
 from medk2n_cli.reading.rules import FILE, Rules
 
 _NAMED = "named by --use"
@@ -41,12 +40,15 @@ def scan(
         StudyError: a path does not exist, or an entry of `use` names no file or several.
     """
     places = list(where)
-    files = _files(places)
+    found = images(places)
     rules, root = rules or Rules(), shown or places[0]
+    closed = [f.refused() for f in found if f.closed]
+    files = [(f.file, f.label) for f in found if not f.closed]
     series = [_ruled(nifti.read_series(file, label), rules) for file, label in files if nifti.is_nifti(file)]
     series += dicom.read_series(((file, label) for file, label in files if not nifti.is_nifti(file)), rules)
     if study is not None:
         series = list(Study(root, tuple(series)).of(study).series)
+    series += closed
     for modality, name in (use or {}).items():
         series = _assign(series, modality, name)
     return Study(root, tuple(series))
@@ -69,44 +71,6 @@ def load(series: Mapping[Modality, Series]) -> dict[Modality, Volume]:
         StudyError: see `nifti.load_volume` and `dicom.load_volume`.
     """
     return {m: dicom.load_volume(one) if one.is_dicom else nifti.load_volume(one) for m, one in series.items()}
-
-
-def _files(places: list[Path]) -> list[tuple[Path, str]]:
-    found: dict[Path, tuple[Path, str]] = {}  # by what a link leads to, so that nothing counts twice; named as it is called here
-    for place in places:
-        if place.is_dir():
-            for file in sorted(f for f in _below(place) if f.is_file() and _is_image(f)):
-                found.setdefault(file.resolve(), (file, _printable(file.relative_to(place).as_posix())))
-        elif place.is_file():
-            found.setdefault(place.resolve(), (place, _printable(place.name)))
-        else:
-            what = "is neither a folder nor a file" if place.exists() else "does not exist"
-            raise StudyError(f"{place} {what}.", next_step="Check the path given to --in.", code="NOT_FOUND")
-    return list(found.values())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Every file at any depth; links to folders are not followed, and folders that vanish or are closed to us are passed over."""
-    folders = [str(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        yield Path(entry.path)
-        except OSError:
-            continue
-
-
-def _is_image(file: Path) -> bool:
-    return nifti.is_nifti(file) or is_dicom(file)
-
-
-def _printable(name: str) -> str:
-    """File names may hold bytes that are no UTF-8, and characters that move a terminal's cursor; reports are to be read."""
-    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _assign(series: list[Series], modality: Modality, name: str) -> list[Series]:

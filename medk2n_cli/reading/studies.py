@@ -56,7 +56,7 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
             by_uid[one.study] += one.files
         else:
             for file in one.files:
-                by_folder[_subject(file.parent)].append(file)
+                by_folder[_subject(file if one.code == "CLOSED" and file.is_dir() else file.parent)].append(file)
     top = root.resolve()
     dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
     loose = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
