@@ -26,6 +26,7 @@ from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Lesion, draw_study
 from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
+from medk2n_cli.training.simulate.tissue import CLASS
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -63,16 +64,17 @@ class LesionRow:
 class _Case:
     """A study with lesions: images (D, H, W) by modality, masks (D, H, W), mm between slices.
 
-    `truth` is what a network should answer: of simulated studies the images without coil profile and noise.
+    `truth` is what a network should answer: of simulated studies the images without coil profile and noise. `parts`: what is
+    measured, by kind; a tumour also without its necrosis, which is dark in one FLAIR and bright in the next.
     """
 
     name: str
-    kind: str
     images: Mapping[Modality, FloatArray]
     truth: Mapping[Modality, FloatArray]
     head: BoolArray
     lesions: BoolArray
     spacing: float
+    parts: Mapping[str, BoolArray]
 
     def make(self, network: MedK2N, have: Sequence[Modality], target: Modality) -> FloatArray:
         given = ModelInput(np.stack([self.images[m] for m in have]), tuple(have))
@@ -88,7 +90,7 @@ def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
     lesions = lesion_mask(folder, aligned, packed.box, mask)
     images = dict(zip(packed.input.have, packed.input.stack, strict=True))
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
-    return _Case(folder.name, "MS lesion", images, images, head, lesions, aligned.grid.spacing[2])
+    return _Case(folder.name, images, images, head, lesions, aligned.grid.spacing[2], {"MS lesion": lesions})
 
 
 def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:
@@ -102,7 +104,9 @@ def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]
         middle = (0.0, 0.0, float(rng.uniform(0, 20)))
         out = render(HeadTensors.of(head, torch.device("cpu")), draw, Window(middle, _WINDOW, 24), modalities)
         images, truth = ({m: seen[m].numpy() for m in modalities} for seen in (out.acquired, out.clean))
-        cases.append(_Case(f"{kind} {number}", kind, images, truth, out.head.numpy(), out.lesion.numpy() > 0, 2.0))
+        classes = out.lesion.numpy()
+        parts = {kind: classes > 0, "tumour's oedema": classes == CLASS["oedema"]}
+        cases.append(_Case(f"{kind} {number}", images, truth, out.head.numpy(), classes > 0, 2.0, parts))
     return cases
 
 
@@ -122,8 +126,10 @@ def measure(network: MedK2N, case: _Case) -> tuple[list[LesionRow], list[dict[st
         for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
             made = case.make(network, have, target)
             names = tuple(m.value for m in have)
-            for mm3, real, kept in contrasts(case.truth[target], made, case.lesions, case.head, case.spacing):
-                rows.append(LesionRow(case.name, names, target.value, case.kind, mm3, real, kept))
+            for kind, part in case.parts.items():
+                beside = case.head & (part | ~case.lesions)  # the rest of a lesion is no surroundings
+                for mm3, real, kept in contrasts(case.truth[target], made, part, beside, case.spacing):
+                    rows.append(LesionRow(case.name, names, target.value, kind, mm3, real, kept))
             if target is Modality.FLAIR:
                 real, ours = (best_dice(image, case.lesions, case.head) for image in (case.truth[target], made))
                 dice.append({"subject": case.name, "have": list(names), "real": round(real, 3), "made": round(ours, 3)})

@@ -83,7 +83,7 @@ def test_tumours_are_measured_in_every_subset() -> None:
     assert {r.target for r in rows} == {"FLAIR", "T2"}
     assert len(dice) == 7
     told = lesions.summary(rows, dice, [0.1])
-    assert set(told["contrast_kept"]) == {"tumour in FLAIR", "tumour in T2"}
+    assert set(told["contrast_kept"]) == {f"{kind} in {t}" for kind in ("tumour", "tumour's oedema") for t in ("FLAIR", "T2")}
 
 
 def test_medians_are_told_by_size() -> None:
