@@ -143,7 +143,7 @@ def run_lesions(asked: argparse.Namespace) -> dict[str, object]:
         invented = [lesions.invented_ml(network, h, (Modality.T1, Modality.T2), Modality.FLAIR) for h in healthy]
     measured = [lesions.measure(network, case) for case in cases]
     rows = [r for found, _ in measured for r in found]
-    dice = [d for case, (_, found) in zip(cases, measured, strict=True) if case.kind == "MS lesion" for d in found]
+    dice = [d for case, (_, found) in zip(cases, measured, strict=True) if "MS lesion" in case.parts for d in found]
     result: dict[str, object] = {"lesions": lesions.summary(rows, dice, invented)}
     return _kept(asked, result, rows=[r.to_dict() for r in rows], dice=dice)
 

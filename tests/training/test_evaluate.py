@@ -12,7 +12,7 @@ from medk2n_cli.core.tensors import ModelInput  # noqa: E402
 from medk2n_cli.model.device import choose_device  # noqa: E402
 from medk2n_cli.model.session import open_session  # noqa: E402
 from medk2n_cli.model.store import Weights  # noqa: E402
-from medk2n_cli.training.evaluate import Rivals, evaluate, summary  # noqa: E402
+from medk2n_cli.training.evaluate import Rivals, _around, evaluate, summary  # noqa: E402
 from medk2n_cli.training.metrics import ssim_by_slice  # noqa: E402
 from medk2n_cli.training.prepare import prepare_all, training_voxels  # noqa: E402
 from tests import phantom  # noqa: E402
@@ -40,6 +40,16 @@ def test_every_subset_is_scored_beside_baselines_and_rivals(tmp_path: Path, tiny
     assert len(told["expected_error_reliability"]) == 10
     predicted = [p for p, _ in told["expected_error_reliability"]]
     assert predicted == sorted(predicted)
+
+
+def test_means_of_neighbours_leave_out_what_lies_beyond_the_head() -> None:
+    values, head = np.full((2, 12, 12), 3.0, np.float32), np.zeros((2, 12, 12), bool)
+    head[:, 2:9, 2:9] = True
+    values[0, 5, 5] = 28.0
+    values[~head] = 100.0
+    near = _around(values, head)
+    assert near[1][head[1]] == pytest.approx(3.0, abs=1e-4)
+    assert near[0, 5, 5] == near[0, 7, 3] == pytest.approx(4.0, abs=1e-4)
 
 
 def test_ssim_of_slices_without_head_is_not_a_number() -> None:
