@@ -58,10 +58,12 @@ def compare(work: Path, count: int, slices: int) -> None:
     start = _start(work)
     wall, inference, _, done = batch(studies, work / "batch")
     print(f"{done} studies of {slices} slices in one batch: {wall:.1f} s; inference {inference:.1f} s, one start {start:.1f} s")
-    print(f"  ratio to inference plus one start: {wall / (inference + start):.2f}")
+    print(f"  ratio to inference plus one start: {wall / (inference + start):.2f}, 1 is a network that never waits")
     few = sorted(studies.iterdir())[: min(count, 10)]
     separate = sum(timed("synthesize", "--in", s, "--out", work / "one" / s.name, "--want", "FLAIR", "--quiet") for s in few)
     print(f"  {len(few)} separate processes, per study: {separate / len(few) / (wall / done):.2f} times as long")
+    alone = sum(json.loads((work / "one" / s.name / "result.json").read_text())["seconds"]["run"] for s in few) / len(few)
+    print(f"  inference with all cores to itself: {inference / done / alone:.2f} times as fast as beside reading and writing")
 
 
 def _start(work: Path) -> float:

@@ -116,14 +116,14 @@ class Clock:
         self._inner = outer + whole
 
 
-def open_weights(weights: str | None = None, device: str = "auto", threads: int = 0) -> Session:
-    """Weights by name or path (None: the embedded ones), verified and loaded on a device.
+def open_weights(weights: str | None = None, device: str = "auto", threads: int = 0, shared: bool = False) -> Session:
+    """Weights by name or path (None: the embedded ones), verified and loaded on a device; `shared`: see `Device`.
 
     Raises:
         WeightsError: missing, damaged, or not what their card says.
         DeviceError: the device cannot be had.
     """
-    return open_session(find(weights), choose_device(device, threads))
+    return open_session(find(weights), replace(choose_device(device, threads), shared=shared))
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,7 @@ def batch(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
     part: Annotated[str, typer.Option(help="Only a part of the studies: 2/8 is the second of eight.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is all.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Studies read ahead while another is in the network.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Studies read ahead while another is in the network.")] = 2,
     watch: Annotated[
         float, typer.Option(min=0, help="Wait for studies that arrive; take each when still for so many seconds. 0: do not.")
     ] = 0.0,

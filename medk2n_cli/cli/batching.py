@@ -71,7 +71,7 @@ class Manner:
         RequestError: BAD_MANNER, two of these exclude each other.
     """
 
-    jobs: int = 1
+    jobs: int = 2
     watch: float = 0.0
     cluster: str = ""
     dry: bool = False
@@ -113,7 +113,7 @@ def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, A
     arriving = zip(count(1), Inbox(root, find, manner.watch), strict=False)
     studies = islice(arriving, which.limit or None) if manner.watch else which.of(find(root))
     rows: list[Row] = []
-    session = None if manner.cluster else open_weights(job.machine.weights, job.machine.device, job.machine.threads)
+    session = None if manner.cluster else open_weights(job.machine.weights, job.machine.device, job.machine.threads, shared=True)
     with locked(out), tables(out, which.stem) as write, _explained():
 
         def tell(row: Row) -> None:

@@ -18,13 +18,15 @@ _CUDA = "CUDAExecutionProvider"
 class Device:
     """`name`: cpu or cuda:N; `why`: one line on how it was chosen; `threads`: 0 lets ONNX Runtime decide.
 
-    `may_fall_back`: nobody asked for this GPU, so the CPU may stand in for it, which is then said.
+    `may_fall_back`: nobody asked for this GPU, so the CPU may stand in for it, which is then said. `shared`: the cores read and
+    write other studies meanwhile, so the network's threads sleep while they wait instead of spinning.
     """
 
     name: str
     why: str
     threads: int = 0
     may_fall_back: bool = False
+    shared: bool = False
 
     @property
     def is_cuda(self) -> bool:

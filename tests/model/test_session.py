@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,14 @@ T1, T1C, T2, FLAIR, DWI, ADC = Modality
 @pytest.fixture(scope="module")
 def opened(tiny: Weights) -> Session:
     return open_session(tiny, choose_device("cpu"))
+
+
+def test_threads_that_share_their_cores_sleep_while_they_wait(opened: Session, tiny: Weights) -> None:
+    key = "session.intra_op.allow_spinning"
+    shared = open_session(tiny, replace(choose_device("cpu"), shared=True))
+    assert shared.runtime.get_session_options().get_session_config_entry(key) == "0"
+    with pytest.raises(RuntimeError):  # not set: ONNX Runtime's own default, which is faster alone
+        opened.runtime.get_session_options().get_session_config_entry(key)
 
 
 def given(have: tuple[Modality, ...], depth: int = 20) -> ModelInput:
