@@ -63,7 +63,7 @@ def compare(work: Path, count: int, slices: int) -> None:
     separate = sum(timed("synthesize", "--in", s, "--out", work / "one" / s.name, "--want", "FLAIR", "--quiet") for s in few)
     print(f"  {len(few)} separate processes, per study: {separate / len(few) / (wall / done):.2f} times as long")
     alone = sum(json.loads((work / "one" / s.name / "result.json").read_text())["seconds"]["run"] for s in few) / len(few)
-    print(f"  inference with all cores to itself: {inference / done / alone:.2f} times as fast as beside reading and writing")
+    print(f"  inference in a process of its own, nothing beside it: {inference / done / alone:.2f} times as fast")
 
 
 def _start(work: Path) -> float:

@@ -152,6 +152,8 @@ def prepare(request: Request, card: ModelCard, clock: Clock, admit: Callable[[Fo
     with clock.stage("scan"):
         study = scan(request.where, request.use, request.study, request.rules, request.shown).without(request.ignore)
         sources = study.chosen()
+        if request.want is None:
+            study.require_open()
         if request.nameless:
             sources = {m: replace(s, label=m.value) for m, s in sources.items()}
         want = plan(card, sources, request.want)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.pipeline import Request, open_weights, synthesise, synthesize
+from medk2n_cli.reading.finding import Found, images
 from medk2n_cli.reading.scan import load, scan
 from tests import dicoms, phantom
 
@@ -20,6 +22,18 @@ def test_the_one_call_api_returns_volumes_and_report(head_study: Path) -> None:
     result = synthesize(head_study, want="FLAIR,T1C")
     assert set(result.volumes) == {FLAIR, T1C}
     assert result.report.to_dict()["schema"] == "medk2n.fusion-report/1"
+
+
+def test_nothing_is_missing_for_sure_while_a_file_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = phantom.write_study(tmp_path, (T1, T2, FLAIR))
+    shut = Found(study / "FLAIR.nii.gz", "FLAIR.nii.gz", "Permission denied")
+    monkeypatch.setattr(
+        "medk2n_cli.reading.scan.images", lambda places: [f if f.file != shut.file else shut for f in images(places)]
+    )
+    with pytest.raises(StudyError, match="FLAIR.nii.gz: the system does not let us read it") as error:
+        synthesize(study)
+    assert error.value.code == "CLOSED"
+    assert set(synthesize(study, want="T1C").volumes) == {T1C}
 
 
 @pytest.mark.parametrize("plane", ["axial", "sagittal"])

@@ -38,7 +38,7 @@ def _options(
     known = options_of(context.command)
     found = settings(known, os.environ, Path.cwd())
     context.default_map = default_map(found, known)
-    if said := said_of_here(found, context.invoked_subcommand or "", Path.cwd()):
+    if said := said_of_here(found, context.invoked_subcommand or "", os.environ, Path.cwd()):
         typer.echo(said, err=True)
 
 

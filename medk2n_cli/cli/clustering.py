@@ -56,7 +56,7 @@ def _session(job: Job) -> Session:
     with _loading:
         key = (job.machine, job.sha256)
         if key not in _loaded:
-            session = open_weights(job.machine.weights, job.machine.device, job.machine.threads, shared=True)
+            session = open_weights(job.machine.weights, job.machine.device, job.machine.threads)
             if session.weights.card.sha256 != job.sha256:
                 raise WeightsError(
                     "This worker has other weights than the client.",

@@ -1,8 +1,8 @@
 """Defaults of a site: `medk2n.toml` and MEDK2N_* variables, below the command line and above what is built in.
 
 Order, highest first: the command line; MEDK2N_COMMAND_OPTION; MEDK2N_OPTION; [command] of medk2n.toml; its top level; built in.
-The file is the one named by MEDK2N_CONFIG (empty: none), else ./medk2n.toml, else medk2n/medk2n.toml in the user's configuration
-folder.
+The file is the one named by MEDK2N_CONFIG ("none" or empty: no file at all), else ./medk2n.toml, else medk2n/medk2n.toml in the
+user's configuration folder.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def settings_file(environment: Mapping[str, str], here: Path) -> Path | None:
     """
     named = environment.get(PREFIX + "CONFIG")
     if named is not None:
-        if not named:
+        if named.lower() in ("", "none"):
             return None
         if not Path(named).is_file():
             raise RequestError(
@@ -100,11 +100,14 @@ def settings(known: Options, environment: Mapping[str, str], here: Path) -> dict
     return found | {(s.command, s.option): s for s in _from_variables(environment, known)}
 
 
-def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, here: Path) -> str:
+def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, environment: Mapping[str, str], here: Path) -> str:
     """One line where a medk2n.toml that happens to lie in the current folder rules `command`; else nothing."""
-    ours = (s for (c, _), s in found.items() if f"{c} ".startswith(f"{command} ") and s.whence.startswith(str(here / FILE)))
+    file = here / FILE
+    if PREFIX + "CONFIG" in environment:
+        return ""  # named on purpose
+    ours = (s for (c, _), s in found.items() if f"{c} ".startswith(f"{command} ") and s.whence.split(" [")[0] == str(file))
     options = ", ".join(sorted({"--" + s.option.replace("_", "-") for s in ours}))
-    return f"{FILE} of this folder sets {options} (see medk2n config; to go without it, set MEDK2N_CONFIG=)." if options else ""
+    return f"{FILE} of this folder sets {options} (see medk2n config; to go without it: MEDK2N_CONFIG=none)." if options else ""
 
 
 def default_map(found: Mapping[tuple[str, str], Setting], known: Options) -> dict[str, Any]:
@@ -164,4 +167,4 @@ def _takes(command: str, option: str, known: Options) -> bool:
 
 
 def _bad(file: Path, what: str) -> RequestError:
-    return RequestError(f"{file} {what}.", next_step="Mend it; or go without it: MEDK2N_CONFIG= medk2n config", code="BAD_CONFIG")
+    return RequestError(f"{file} {what}.", next_step="Mend it; or go without it: MEDK2N_CONFIG=none", code="BAD_CONFIG")

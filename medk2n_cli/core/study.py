@@ -10,6 +10,7 @@ from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 
+CLOSED, CLOSED_FOLDER, A_FOLDER = "CLOSED", "CLOSED_FOLDER", "a folder"
 _LONGEST_NUMBER = 12  # characters of a DICOM integer string (PS3.5 6.2); Python refuses to read thousands of digits
 
 
@@ -53,7 +54,7 @@ class Series:
     @property
     def shown(self) -> str:
         """The label for reports: a file without its folders, which in an export carry patients' names."""
-        return self.label if self.is_dicom else self.label.rsplit("/", 1)[-1]
+        return self.label if self.is_dicom else self.label.rsplit("/", 1)[-1] or A_FOLDER
 
     @property
     def own_grid(self) -> Grid:
@@ -148,6 +149,20 @@ class Study:
                 code="STUDY_NOT_FOUND",
             )
         return Study(self.root, mine)
+
+    def require_open(self) -> None:
+        """Check that nothing was closed to us: whatever seems to be missing may lie there.
+
+        Raises:
+            StudyError: CLOSED, CLOSED_FOLDER.
+        """
+        for one in self.series:
+            if one.code in (CLOSED, CLOSED_FOLDER):
+                raise StudyError(
+                    f"{one.label}: {one.unused}, and it may be a contrast that seems to be missing.",
+                    next_step="Make it readable, or say which contrasts to make: --want T2,FLAIR.",
+                    code=one.code,
+                )
 
     def require_dicom(self) -> None:
         """Check that what is used came from DICOM, so that a DICOM series can be derived from it.

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.errors import StudyError
-from medk2n_cli.core.study import Series
+from medk2n_cli.core.study import A_FOLDER, CLOSED, CLOSED_FOLDER, Series
 from medk2n_cli.reading.dicom_headers import is_dicom
 from medk2n_cli.reading.nifti import is_nifti
 
-_Gone = (FileNotFoundError, NotADirectoryError)  # between being listed and being looked at: no longer our business
+# Between being listed and being looked at it went, or it is a link to nothing: no business of ours.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_OF_THE_SYSTEM = ("lost+found", "System Volume Information", "$RECYCLE.BIN")  # closed on every disk, and never a study
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file, named as it is called below the place that was searched; `closed`: why the system does not let us read it."""
+    """A file, named as it is called below the place that was searched.
+
+    Attributes:
+        closed: why the system does not let us read it; empty where it does.
+        folder: it is a folder that is closed.
+    """
 
     file: Path
     label: str
     closed: str = ""
+    folder: bool = False
 
     def refused(self) -> Series:
         """What is closed, as a series: passed over without a word it would be a contrast that the study seems to lack."""
-        return Series(self.label, (self.file,), None).refused("CLOSED", f"the system does not let us read it ({self.closed})")
+        reason = f"the system does not let us read it ({self.closed})"
+        return Series(self.label, (self.file,), None).refused(CLOSED_FOLDER if self.folder else CLOSED, reason)
 
 
 def images(places: Iterable[Path]) -> list[Found]:
@@ -36,15 +47,24 @@ def images(places: Iterable[Path]) -> list[Found]:
     """
     found: dict[Path, Found] = {}  # by what a link leads to
     for place in places:
-        if place.is_dir():
-            for one in sorted(_below(place), key=lambda f: f.file):
-                found.setdefault(one.file.resolve(), one)
-        elif place.is_file():
-            found.setdefault(place.resolve(), Found(place, _printable(place.name)))
-        else:
-            what = "is neither a folder nor a file" if place.exists() else "does not exist"
-            raise StudyError(f"{place} {what}.", next_step="Check the path given to --in.", code="NOT_FOUND")
+        for one in _at(place):
+            found.setdefault(one.file if one.closed else one.file.resolve(), one)
     return list(found.values())
+
+
+def _at(place: Path) -> list[Found]:
+    try:
+        kind = place.stat().st_mode
+        if stat.S_ISDIR(kind):
+            return sorted(_below(place), key=lambda f: f.file)
+        if stat.S_ISREG(kind):
+            _open(place)
+            return [Found(place, _printable(place.name))]
+    except OSError as failure:
+        if failure.errno not in _GONE:
+            return [Found(place, _printable(place.name), _why(failure))]
+    what = "is neither a folder nor a file" if place.exists() else "does not exist"
+    raise StudyError(f"{place} {what}.", next_step="Check the path given to --in.", code="NOT_FOUND")
 
 
 def _below(place: Path) -> Iterator[Found]:
@@ -54,32 +74,39 @@ def _below(place: Path) -> Iterator[Found]:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                listed = list(entries)
-        except _Gone:
-            continue
+                listed = [(Path(e.path), e.is_dir(follow_symlinks=False)) for e in entries]
         except OSError as failure:
-            yield _named(folder, place, failure)
+            if failure.errno not in _GONE and folder.name not in _OF_THE_SYSTEM:
+                label = A_FOLDER if folder == place else _printable(folder.relative_to(place).as_posix()) + "/"
+                yield Found(folder, label, _why(failure), folder=True)
             continue
-        for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
-            elif (one := _looked_at(Path(entry.path), place)) is not None:
+        for path, is_folder in listed:
+            if is_folder:
+                folders.append(path)
+            elif (one := _looked_at(path, place)) is not None:
                 yield one
 
 
 def _looked_at(file: Path, place: Path) -> Found | None:
+    label = _printable(file.relative_to(place).as_posix())
     try:
-        wanted = file.is_file() and (is_nifti(file) or is_dicom(file))
-    except _Gone:
-        return None
-    except OSError as failure:  # no permission, a broken disk, a share that is gone
-        return _named(file, place, failure)
-    return _named(file, place) if wanted else None
+        if not stat.S_ISREG(file.stat().st_mode):
+            return None
+        if is_nifti(file):
+            _open(file)
+            return Found(file, label)
+        return Found(file, label) if is_dicom(file) else None
+    except OSError as failure:  # no permission, a broken disk, a share that is gone; a hidden file is somebody's lock
+        return None if failure.errno in _GONE or file.name.startswith(".") else Found(file, label, _why(failure))
 
 
-def _named(file: Path, place: Path, failure: OSError | None = None) -> Found:
-    label = _printable(file.relative_to(place).as_posix() if file != place else place.name)
-    return Found(file, label, (failure.strerror or "no reason given") if failure else "")
+def _open(file: Path) -> None:
+    with file.open("rb") as stream:
+        stream.read(1)
+
+
+def _why(failure: OSError) -> str:
+    return failure.strerror or "no reason given"
 
 
 def _printable(name: str) -> str:

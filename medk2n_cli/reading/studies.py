@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medk2n_cli.core.study import Series
+from medk2n_cli.core.study import CLOSED, CLOSED_FOLDER, Series
 from medk2n_cli.digest import sha256_of
 from medk2n_cli.reading.scan import scan
 
@@ -28,11 +28,13 @@ class FoundStudy:
             system, whatever the headers say.
         where: its files.
         uid: of a DICOM study, else None.
+        folder: of a study without one.
     """
 
     name: str
     where: tuple[Path, ...]
     uid: str | None
+    folder: Path | None = None
 
     def nameless(self) -> FoundStudy:
         """The same study, named by a digest: UIDs and folders' names lead back to the patient."""
@@ -48,19 +50,39 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
     """
     by_uid: dict[str, list[Path]] = defaultdict(list)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
+    closed: list[Series] = []
     results = without.resolve() if without else None
     for one in scan([root]).series:
         if results and one.files and one.files[0].resolve().is_relative_to(results):
             continue
-        if one.is_dicom and one.study:
+        if one.code in (CLOSED, CLOSED_FOLDER):
+            closed.append(one)
+        elif one.is_dicom and one.study:
             by_uid[one.study] += one.files
         else:
             for file in one.files:
-                by_folder[_subject(file if one.code == "CLOSED" and file.is_dir() else file.parent)].append(file)
+                by_folder[_subject(file.parent)].append(file)
+    for one in closed:
+        for files in _around(one, by_uid, by_folder, root):
+            files.append(one.files[0])
     top = root.resolve()
     dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
-    loose = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None) for folder, files in by_folder.items()]
+    loose = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None, folder) for folder, files in by_folder.items()]
     return _told_apart(sorted(dicom + loose, key=lambda s: s.name))
+
+
+def _around(closed: Series, by_uid: Mapping[str, list[Path]], by_folder: dict[Path, list[Path]], root: Path) -> list[list[Path]]:
+    """The files of the studies that what is closed may belong to: all beside it, or the one in the folders beside it; where
+    there is none, it is one of its own.
+    """
+    place, whole = closed.files[0], closed.code == CLOSED_FOLDER
+    found = [files for files in by_uid.values() if any(f.parent == place.parent for f in files)]
+    if _subject(place.parent) in by_folder:
+        found.append(by_folder[_subject(place.parent)])
+    if whole and not found and place.parent != root:  # below the root, the folders are patients
+        below = [files for files in by_uid.values() if any(f.is_relative_to(place.parent) for f in files)]
+        found = below if len(below) == 1 else []
+    return found or [by_folder[place if whole else _subject(place.parent)]]
 
 
 def _told_apart(studies: list[FoundStudy]) -> list[FoundStudy]:
@@ -70,7 +92,7 @@ def _told_apart(studies: list[FoundStudy]) -> list[FoundStudy]:
 
 
 def _identity(study: FoundStudy) -> str:
-    return study.uid or str(study.where[0].parent)
+    return study.uid or str(study.folder)
 
 
 def same_inputs(sources: Iterable[Series], listed: Iterable[tuple[str, str]]) -> bool:

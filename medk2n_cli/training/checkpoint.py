@@ -52,7 +52,7 @@ def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progr
     part = file.with_suffix(".part")
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=meta)
-    part.rename(file)
+    part.replace(file)
 
 
 def load(file: Path) -> tuple[dict[str, Tensor], Progress]:

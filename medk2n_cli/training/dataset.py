@@ -18,8 +18,7 @@ from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
 
 SLOTS = list(Modality)
-# At 2, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR. At 6, healthy sulci were taken for
-# lesions (3.7 ml of hyperintensity invented in healthy heads, against 0.3 ml).
+# At 2 and 4, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR.
 LESION_WEIGHT = 8.0
 _AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.5, 0.5, 20.0
 

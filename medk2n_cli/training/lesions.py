@@ -33,7 +33,7 @@ BoolArray = NDArray[np.bool_]
 TARGETS = (Modality.FLAIR, Modality.T2)
 SIZES_MM3 = ((20, 100), (100, 500), (500, 10**7))
 _RING_MM = 3
-_VISIBLE = 0.1  # a lesion whose acquired contrast is less cannot be lost
+_VISIBLE = 0.1  # a lesion whose true contrast is less cannot be lost
 _BRIGHT, _BRIGHTER = 1.5, 0.15  # hyperintense: this many times the median, and this much above the truth
 _WINDOW = (208, 176)
 
@@ -52,7 +52,7 @@ class LesionRow:
 
     @property
     def kept(self) -> float:
-        """Share of the acquired contrast that the synthesised image shows."""
+        """Share of the true contrast that the synthesised image shows."""
         return self.made / self.real
 
     def to_dict(self) -> dict[str, object]:
@@ -65,7 +65,7 @@ class _Case:
     """A study with lesions: images (D, H, W) by modality, masks (D, H, W), mm between slices.
 
     `truth` is what a network should answer: of simulated studies the images without coil profile and noise. `parts`: what is
-    measured, by kind; a tumour also without its necrosis, which is dark in one FLAIR and bright in the next.
+    measured, by kind; of a tumour also its oedema alone, since necrosis is dark in one FLAIR and bright in the next.
     """
 
     name: str

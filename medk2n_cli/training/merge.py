@@ -1,11 +1,12 @@
 """Runs that left one checkpoint side by side, put together: the mean of their averaged weights.
 
 Two runs of one thread each make more steps a minute on two cores than one run of two threads, and the mean of networks
-that went on from the same weights is better than any of them (local SGD, Stich 2019; model soups, Wortsman et al. 2022).
+that went on from the same weights is often better than each of them (local SGD, Stich 2019; model soups, Wortsman et al. 2022).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def merge(files: Sequence[Path], out: Path) -> checkpoint.Progress:
     """Write the mean of checkpoints to `out`, ready for `fit --resume`; all their steps and runs are counted.
 
     Raises:
-        ValueError: they are not runs of the same network that went on from a common start.
+        ValueError: they are not two or more runs of the same network that went on from a common start, each on its own.
     """
     stored = [checkpoint.load(f) for f in files]
     progress = _together([p for _, p in stored])
@@ -38,8 +39,11 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 def _together(runs: Sequence[checkpoint.Progress]) -> checkpoint.Progress:
     first = runs[0]
     common = 0
-    while all(len(r.history) > common + 1 and r.history[common] == first.history[common] for r in runs):
+    while all(len(r.history) > common and r.history[common] == first.history[common] for r in runs):
         common += 1
+    after = [json.dumps(r.history[common:]) for r in runs]
+    if len(runs) < 2 or len(set(after)) < len(after) or "[]" in after:
+        raise ValueError("give two or more checkpoints, each of a run of its own")
     if not common or any((r.size, r.encoder) != (first.size, first.encoder) for r in runs):
         raise ValueError("the checkpoints did not go on from a common start")
     before = first.history[:common]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 from collections.abc import Callable
@@ -9,58 +10,111 @@ import pytest
 
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.reading import finding
 from medk2n_cli.reading.finding import images
 from medk2n_cli.reading.scan import scan
 from medk2n_cli.reading.studies import find_studies
 from tests import dicoms, phantom
 
-
-def failing(real: Callable[..., object], place: Path, number: int) -> Callable[..., object]:
-    """`real`, but for one path that the system refuses: tests may run as root, to whom nothing is closed."""
-
-    def call(path: Path, *rest: object) -> object:
-        if Path(path) == place:
-            raise OSError(number, os.strerror(number), str(path))
-        return real(path, *rest)
-
-    return call
+T1, T1C, T2, FLAIR, DWI, ADC = Modality
+COARSE = phantom.axial((8.0, 8.0, 12.0))
 
 
-def test_a_closed_folder_is_told_and_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = phantom.write_study(tmp_path / "s", (Modality.T1, Modality.T2))
-    phantom.write_study(folder / "more", (Modality.FLAIR,))
-    monkeypatch.setattr(finding.os, "scandir", failing(os.scandir, folder / "more", errno.EACCES))
-    study = scan([folder])
-    assert list(study.chosen()) == [Modality.T1, Modality.T2]
-    assert [(s.label, s.code, s.unused) for s in study.series if s.unused] == [
-        ("more", "CLOSED", "the system does not let us read it (Permission denied)")
-    ]
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int], None]:
+    """The system refuses a file or folder from now on: tests may run as root, to whom nothing is closed."""
+    refused: dict[str, int] = {}
+
+    def guarded(real: Callable[..., object]) -> Callable[..., object]:
+        def call(path: object, *rest: object, **more: object) -> object:
+            if isinstance(path, str | Path) and str(path) in refused:
+                number = refused[str(path)]
+                raise OSError(number, os.strerror(number), str(path))
+            return real(path, *rest, **more)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", guarded(os.scandir))
+    monkeypatch.setattr(builtins, "open", guarded(open))
+    monkeypatch.setattr(Path, "open", guarded(Path.open))
+
+    def refuse(path: Path, number: int = errno.EACCES) -> None:
+        refused[str(path)] = number
+
+    return refuse
 
 
-def test_a_file_on_a_broken_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = dicoms.write_study(tmp_path / "s", (Modality.T1,), phantom.axial((8.0, 8.0, 12.0)))
-    first = sorted(folder.iterdir())[0]
-    monkeypatch.setattr(finding, "is_dicom", failing(finding.is_dicom, first, errno.EIO))
-    closed = [f for f in images([folder]) if f.closed]
-    assert [(f.file, f.label) for f in closed] == [(first, first.name)]
-    assert "Input/output error" in str(closed[0].refused().unused)
+def closed(folder: Path) -> list[tuple[str, str]]:
+    return [(s.label, str(s.unused)) for s in scan([folder]).series if s.code.startswith("CLOSED")]
 
 
-def test_a_closed_folder_of_an_export_is_a_study_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    phantom.write_study(tmp_path / "one", (Modality.T1,))
-    phantom.write_study(tmp_path / "two", (Modality.T1,))
-    monkeypatch.setattr(finding.os, "scandir", failing(os.scandir, tmp_path / "two", errno.EACCES))
-    assert [(s.name, s.where) for s in find_studies(tmp_path)] == [
-        ("one", (tmp_path / "one" / "T1.nii.gz",)),
-        ("two", (tmp_path / "two",)),
-    ]
-    with pytest.raises(StudyError, match="does not let us read it"):
-        scan([tmp_path / "two"]).chosen()
+def test_a_closed_folder_is_told_and_the_rest_is_read(tmp_path: Path, close: Callable[..., None]) -> None:
+    folder = phantom.write_study(tmp_path / "s", (T1, T2))
+    phantom.write_study(folder / "more", (FLAIR,))
+    close(folder / "more")
+    assert list(scan([folder]).chosen()) == [T1, T2]
+    assert closed(folder) == [("more/", "the system does not let us read it (Permission denied)")]
+    assert [s.shown for s in scan([folder]).series if s.unused] == ["a folder"]  # its name may be a patient's
 
 
-def test_what_vanishes_meanwhile_is_none_of_our_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = phantom.write_study(tmp_path / "s", (Modality.T1,))
-    (folder / "gone").mkdir()
-    monkeypatch.setattr(finding.os, "scandir", failing(os.scandir, folder / "gone", errno.ENOENT))
+@pytest.mark.parametrize("number, why", [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")])
+def test_a_contrast_that_cannot_be_read_is_no_missing_contrast(
+    number: int, why: str, tmp_path: Path, close: Callable[..., None]
+) -> None:
+    folder = phantom.write_study(tmp_path / "nifti", (T1, FLAIR))
+    close(folder / "FLAIR.nii.gz", number)
+    heap = dicoms.write_study(tmp_path / "dicom", (T1,), COARSE)
+    first = sorted(heap.iterdir())[0]
+    close(first, number)
+    for place, name in ((folder, "FLAIR.nii.gz"), (heap, first.name)):
+        assert closed(place) == [(name, f"the system does not let us read it ({why})")]
+        with pytest.raises(StudyError, match="may be a contrast that seems to be missing"):
+            scan([place]).require_open()
+    assert closed(first)[0][0] == first.name  # as a batch names it
+
+
+def test_what_is_open_passes(tmp_path: Path) -> None:
+    scan([phantom.write_study(tmp_path / "s", (T1,))]).require_open()
+
+
+def test_a_closed_file_belongs_to_the_studies_beside_it(tmp_path: Path, close: Callable[..., None]) -> None:
+    dicoms.write_study(tmp_path / "e" / "one", (T1,), COARSE, "1.2.3.1")
+    dicoms.write_study(tmp_path / "e" / "two", (T1,), COARSE, "1.2.3.2")
+    hidden = tmp_path / "e" / "two" / "IM_FLAIR"
+    hidden.write_bytes(b"x")
+    close(hidden)
+    assert {s.name: hidden in s.where for s in find_studies(tmp_path / "e")} == {"1.2.3.1": False, "1.2.3.2": True}
+
+
+def test_a_closed_series_folder_belongs_to_the_one_study_around_it(tmp_path: Path, close: Callable[..., None]) -> None:
+    for name, uid in (("A", "1.2.3.1"), ("B", "1.2.3.2")):
+        dicoms.write_study(tmp_path / "e" / name / "t1", (T1,), COARSE, uid)
+    shut = tmp_path / "e" / "B" / "flair"
+    shut.mkdir()
+    close(shut)
+    assert {s.name: shut in s.where for s in find_studies(tmp_path / "e")} == {"1.2.3.1": False, "1.2.3.2": True}
+
+
+def test_closed_folders_of_an_export_are_studies_that_fail_each_by_a_name_of_its_own(
+    tmp_path: Path, close: Callable[..., None]
+) -> None:
+    phantom.write_study(tmp_path / "one", (T1,))
+    for name in ("DOE_JOHN", "ROE_JANE"):
+        (tmp_path / name).mkdir()
+        close(tmp_path / name)
+    found = {s.name: s for s in find_studies(tmp_path)}
+    assert set(found) == {"one", "DOE_JOHN", "ROE_JANE"}
+    assert len({s.nameless().name for s in found.values()}) == 3
+    with pytest.raises(StudyError, match="does not let us read it") as error:
+        scan(found["DOE_JOHN"].where, shown=Path("study_1")).chosen()
+    assert "DOE" not in str(error.value)
+
+
+def test_what_vanishes_or_belongs_to_the_system_is_passed_over(tmp_path: Path, close: Callable[..., None]) -> None:
+    folder = phantom.write_study(tmp_path / "s", (T1,))
+    for name, number in (("gone", errno.ENOENT), ("lost+found", errno.EACCES)):
+        (folder / name).mkdir()
+        close(folder / name, number)
+    (folder / ".lock").write_text("")
+    close(folder / ".lock")
+    (folder / "loop").symlink_to(folder / "loop")
     assert [f.label for f in images([folder])] == ["T1.nii.gz"]

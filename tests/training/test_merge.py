@@ -34,6 +34,14 @@ def test_runs_side_by_side_become_their_mean_and_all_their_steps_count(tmp_path:
     }
 
 
+def test_a_run_counts_once_and_is_no_start_of_itself(tmp_path: Path) -> None:
+    one = run(tmp_path / "1", 1.0, START, mine := {"steps": 4, "seconds": 2, "seed": 2})
+    later = run(tmp_path / "2", 2.0, START, mine, {"steps": 6, "seconds": 3, "seed": 3})
+    for files in ([one], [one, one], [one, later]):
+        with pytest.raises(ValueError, match="a run of its own"):
+            merge(files, tmp_path / "both")
+
+
 @pytest.mark.parametrize("size, start", [("base", START), ("small", {**START, "seed": 9})])
 def test_strangers_are_not_merged(size: str, start: dict[str, object], tmp_path: Path) -> None:
     one = run(tmp_path / "1", 1.0, START, {"steps": 4, "seconds": 2, "seed": 2})
