@@ -27,10 +27,9 @@ def test_the_one_call_api_returns_volumes_and_report(head_study: Path) -> None:
 def test_nothing_is_missing_for_sure_while_a_file_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = phantom.write_study(tmp_path, (T1, T2, FLAIR))
     shut = Found(study / "FLAIR.nii.gz", "FLAIR.nii.gz", "Permission denied")
-    monkeypatch.setattr(
-        "medk2n_cli.reading.scan.images", lambda places: [f if f.file != shut.file else shut for f in images(places)]
-    )
-    with pytest.raises(StudyError, match="FLAIR.nii.gz: the system does not let us read it") as error:
+    found = [f if f.file != shut.file else shut for f in images([study])]
+    monkeypatch.setattr("medk2n_cli.reading.scan.images", lambda places: found)
+    with pytest.raises(StudyError, match=r"FLAIR\.nii\.gz: the system does not let us read it") as error:
         synthesize(study)
     assert error.value.code == "CLOSED"
     assert set(synthesize(study, want="T1C").volumes) == {T1C}

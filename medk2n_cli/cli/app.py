@@ -185,7 +185,7 @@ def config(context: typer.Context, as_json: Annotated[bool, JSON] = False) -> No
 
     MEDK2N_WEIGHTS sets --weights of all commands, MEDK2N_BATCH_OUT only that of batch; in medk2n.toml the same stands as
     weights = "..." at the top, or out = "..." below [batch]. The command line wins, then variables, then the file, which
-    is MEDK2N_CONFIG, ./medk2n.toml, or medk2n/medk2n.toml in the user's configuration folder.
+    is MEDK2N_CONFIG ("none": no file), ./medk2n.toml, or medk2n/medk2n.toml in the user's configuration folder.
     """
     from medk2n_cli.cli.configuring import configuration, show_configuration
 
