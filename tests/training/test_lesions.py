@@ -86,6 +86,24 @@ def test_tumours_are_measured_in_every_subset() -> None:
     assert set(told["contrast_kept"]) == {f"{kind} in {t}" for kind in ("tumour", "tumour's oedema") for t in ("FLAIR", "T2")}
 
 
+def test_whoever_answers_the_truth_keeps_every_lesion_whatever_noise_was_acquired(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MedK2N(TINY, text_vectors()).eval()
+    case = simulated_cases([formula_head()], "tumour", 1)[0]
+    assert not np.allclose(case.images[FLAIR], case.truth[FLAIR])
+    monkeypatch.setattr(lesions._Case, "make", lambda self, network, have, target: self.truth[target])
+    rows, _ = lesions.measure(network, case)
+    assert [r.kept for r in rows] == pytest.approx([1.0] * len(rows))
+    core = case.lesions & ~case.parts["tumour's oedema"]
+    assert core.any()
+    bright = {m: np.where(core, 1.9, image).astype(np.float32) for m, image in case.truth.items()}
+    beside, _ = lesions.measure(network, replace(case, truth=bright))
+
+    def of_oedema(found: list[LesionRow]) -> list[float]:
+        return [r.real for r in found if r.kind == "tumour's oedema"]
+
+    assert of_oedema(beside) == of_oedema(rows) != []
+
+
 def test_medians_are_told_by_size() -> None:
     rows = [LesionRow("a", ("T1",), "FLAIR", "MS lesion", mm3, 0.5, made) for mm3, made in ((50, 0.1), (60, 0.2), (600, 0.4))]
     told = lesions.summary(rows, [], [])["contrast_kept"]["MS lesion in FLAIR"]
