@@ -64,6 +64,10 @@ class _Run:
             self.network.load_state_dict(live)
         self.network = self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name.startswith(recipe.only))
+        if not any(p.requires_grad for p in self.network.parameters()):
+            raise ValueError(f"no parameter of the network starts with {recipe.only}")
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True
         )
@@ -104,13 +108,15 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_half_pays(self.device)):
             terms = self._losses(clean)
         total = torch.stack(list(terms.values())).sum()
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        if float(norm) < OUTLIER_NORM:  # false for NaN too
+        norm = float("nan")
+        if total.requires_grad:  # a single input, for one, says nothing of a gain
+            total.backward()
+            norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0))
+        if norm < OUTLIER_NORM:  # false for NaN too
             self.optimiser.step()
             self._follow()
         self.step_number += 1
-        self._report(terms, float(norm))
+        self._report(terms, norm)
 
     def _batch(self, done: float) -> Batch:
         size = self.recipe.batch if self.crop == self.recipe.crop else max(2, self.recipe.batch // 4)
@@ -225,7 +231,8 @@ class _Run:
     def _report(self, terms: dict[str, Tensor], norm: float) -> None:
         for name, value in terms.items():
             self._count(name, float(value.detach()))
-        self._count("norm", norm)
+        if not math.isnan(norm):
+            self._count("norm", norm)
         if self.step_number % REPORT_EVERY:
             return
         means = {k: v / self.sums["#" + k] for k, v in self.sums.items() if not k.startswith("#")}
@@ -248,6 +255,7 @@ class _Run:
             "seed": self.recipe.seed,
             "device": self.device.type,
             "batch": self.recipe.batch,
+            **({"only": self.recipe.only} if self.recipe.only else {}),
         }
         progress = checkpoint.Progress(
             self.recipe.size,

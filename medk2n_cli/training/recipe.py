@@ -27,7 +27,8 @@ class Recipe:
 
     `warm_steps` counts steps of the whole training with every clean gate held open; `whole_slices` is the last
     share of a run that trains on whole slices, so that pooled descriptors see what they will see. `encoder` (conv or
-    sam2) and `encoder_weights` are for new trainings; a resumed one keeps what its checkpoint has.
+    sam2) and `encoder_weights` are for new trainings; a resumed one keeps what its checkpoint has. `only`: all but the
+    parameters whose names start so stay as they are.
     """
 
     size: str = "small"
@@ -47,4 +48,5 @@ class Recipe:
     seed: int = 1
     encoder: str = "conv"
     encoder_weights: str = ""
+    only: str = ""
     weights: LossWeights = field(default_factory=LossWeights)

@@ -154,6 +154,19 @@ def test_a_run_ends_after_its_steps(sources: Sources, tmp_path: Path) -> None:
     assert checkpoint.load(file)[1].step == 5
 
 
+def test_only_the_gain_is_trained_where_only_it_is_asked_for(sources: Sources, tmp_path: Path) -> None:
+    start = fit(replace(recipe(), minutes=0, steps=2), sources, tmp_path / "run.safetensors", resume=False)
+    before = checkpoint.load(start)[0]
+    fit(replace(recipe(), minutes=0, steps=6, only="preweight.gain"), sources, start, resume=True)
+    after, progress = checkpoint.load(start)
+    moved = {n for n in before if n.startswith("live.") and not torch.equal(before[n], after[n])} - {"live.past_gain"}
+    assert moved
+    assert all(n.startswith("live.preweight.gain") for n in moved)
+    assert progress.history[-1]["only"] == "preweight.gain"
+    with pytest.raises(ValueError, match="no parameter"):
+        fit(replace(recipe(), minutes=0, steps=1, only="nothing"), sources, start, resume=True)
+
+
 def test_merged_runs_go_on(sources: Sources, tmp_path: Path) -> None:
     start = fit(replace(recipe(), minutes=0, steps=2), sources, tmp_path / "start.safetensors", resume=False)
     sides = [Path(shutil.copy(start, tmp_path / f"{seed}.safetensors")) for seed in (5, 6)]
