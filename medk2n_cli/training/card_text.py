@@ -117,9 +117,19 @@ def _gates(metrics: Told) -> str:
             _table(header, rows),
             f"Clean auxiliaries that help (by 1 % of the error or more): {_share(told['useful_clean_open'])} of "
             f"{told['useful_clean']} let in. "
-            f"Predicted against measured gain: Spearman {told['gain_spearman']:.2f}. Pairs whose gate never changed: {constant}.",
+            f"{_gains(told)} Pairs whose gate never changed: {constant}.",
         ]
     return "\n\n".join(parts)
+
+
+def _gains(told: Mapping[str, Any]) -> str:
+    """The rank of predicted gains; and what it is a rank of, since gains that are all alike have none."""
+    said = f"Predicted against measured gain: Spearman {_number(told['gain_spearman'])}"
+    if "measured_gain" not in told:
+        return said + "."
+    let_in = ", ".join(f"{kind} {gain:+.1%}" for kind, gain in told["measured_gain"].items())
+    clean = _number(told["gain_spearman_clean"])
+    return f"{said}, of clean auxiliaries alone {clean}; by how much an open gate lowers the error: {let_in}."
 
 
 def _share(value: float | None) -> str:

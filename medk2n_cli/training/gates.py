@@ -211,5 +211,15 @@ def summary(cases: Sequence[GateCase]) -> dict[str, object]:
         "useful_clean_open": round(float(np.mean([c.opened for c in useful])), 3) if useful else None,
         "useful_clean": len(useful),
         "pairs_never_changing": sorted(name for name, seen in pairs.items() if len(seen) == 1),
-        "gain_spearman": round(float(spearmanr([c.gain for c in cases], [c.measured for c in cases])[0]), 3),
+        "measured_gain": {
+            kind: round(float(np.mean([c.measured for c in found])), 4) for kind, found in by_kind.items() if found
+        },
+        "gain_spearman": _rank(cases),
+        "gain_spearman_clean": _rank(by_kind["clean"]),
     }
+
+
+def _rank(cases: Sequence[GateCase]) -> float | None:
+    """Of predicted and measured gain; None where there are too few to rank."""
+    rank = float(spearmanr([c.gain for c in cases], [c.measured for c in cases])[0]) if len(cases) > 2 else float("nan")
+    return round(rank, 3) if np.isfinite(rank) else None
