@@ -55,8 +55,12 @@ class Grid:
 
     @property
     def direction(self) -> FloatArray:
-        """(3, 3) unit vectors of the i, j, k axes in LPS, as columns."""
-        return np.asarray(self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0))
+        """(3, 3) unit vectors of the i, j, k axes in LPS, as columns.
+
+        What is no angle (1e-12 turns a head by less than an atom) is 0: ITK inverts a matrix with a denormal number wrongly.
+        """
+        vectors = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.where(np.abs(vectors) < 1e-12, 0.0, vectors))
 
     @property
     def origin(self) -> FloatArray:
