@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -43,14 +44,20 @@ def timed(*words: object) -> float:
     return time.perf_counter() - started
 
 
+def stored(result: Path) -> dict[str, Any]:
+    """The manifest of a result folder."""
+    manifest: dict[str, Any] = json.loads((result / "result.json").read_text())
+    return manifest
+
+
 def batch(studies: Path, out: Path) -> tuple[float, float, float, int]:
     """(wall, sum of the networks' seconds, peak memory in MB, studies)."""
     wall = timed("batch", "--in", studies, "--out", out, "--want", "FLAIR")
     with (out / "batch.csv").open(newline="") as stream:
         names = [row["study"] for row in csv.DictReader(stream) if row["status"] == "done"]
-    stored = [json.loads((out / name / "result.json").read_text()) for name in names]
-    inference = sum(s["seconds"]["run"] for s in stored)
-    return wall, inference, max(s["peak_memory_mb"] or 0 for s in stored), len(names)
+    results = [stored(out / name) for name in names]
+    inference = sum(r["seconds"]["run"] for r in results)
+    return wall, inference, max(r["peak_memory_mb"] or 0 for r in results), len(names)
 
 
 def compare(work: Path, count: int, slices: int) -> None:
@@ -62,7 +69,7 @@ def compare(work: Path, count: int, slices: int) -> None:
     few = sorted(studies.iterdir())[: min(count, 10)]
     separate = sum(timed("synthesize", "--in", s, "--out", work / "one" / s.name, "--want", "FLAIR", "--quiet") for s in few)
     print(f"  {len(few)} separate processes, per study: {separate / len(few) / (wall / done):.2f} times as long")
-    alone = sum(json.loads((work / "one" / s.name / "result.json").read_text())["seconds"]["run"] for s in few) / len(few)
+    alone = sum(stored(work / "one" / s.name)["seconds"]["run"] for s in few) / len(few)
     print(f"  inference in a process of its own, nothing beside it: {inference / done / alone:.2f} times as fast")
 
 
@@ -70,8 +77,7 @@ def _start(work: Path) -> float:
     """Seconds until the weights are loaded: a batch of a single study less what the study itself took."""
     single = make_studies(work / "single", 1, TINY)
     wall = timed("batch", "--in", single, "--out", work / "single_out", "--want", "FLAIR")
-    seconds = json.loads((work / "single_out" / "study_0000" / "result.json").read_text())["seconds"]
-    return wall - sum(seconds.values())
+    return wall - sum(stored(work / "single_out" / "study_0000")["seconds"].values())
 
 
 def grow(work: Path, counts: list[int]) -> None:

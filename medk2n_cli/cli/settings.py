@@ -41,12 +41,13 @@ Options = Mapping[str, Mapping[str, Any]]  # command ("weights pull") -> option 
 
 @dataclass(frozen=True)
 class Setting:
-    """One option's value, and where it comes from."""
+    """One option's value, and where it comes from: in words, and the file if it is one."""
 
     command: str
     option: str
     value: object
     whence: str
+    file: Path | None = None
 
 
 def options_of(group: Any, above: str = "") -> dict[str, dict[str, Any]]:
@@ -102,10 +103,9 @@ def settings(known: Options, environment: Mapping[str, str], here: Path) -> dict
 
 def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, environment: Mapping[str, str], here: Path) -> str:
     """One line where a medk2n.toml that happens to lie in the current folder rules `command`; else nothing."""
-    file = here / FILE
     if PREFIX + "CONFIG" in environment:
         return ""  # named on purpose
-    ours = (s for (c, _), s in found.items() if f"{c} ".startswith(f"{command} ") and s.whence.split(" [")[0] == str(file))
+    ours = (s for (c, _), s in found.items() if f"{c} ".startswith(f"{command} ") and s.file == here / FILE)
     options = ", ".join(sorted({"--" + s.option.replace("_", "-") for s in ours}))
     return f"{FILE} of this folder sets {options} (see medk2n config; to go without it: MEDK2N_CONFIG=none)." if options else ""
 
@@ -135,7 +135,7 @@ def _shared(values: Mapping[str, object], known: Options, file: Path) -> Iterato
         takers = [c for c in known if _takes(c, option, known)]
         if not takers:
             raise _bad(file, f"sets {option}, which no command has, or which must stand below a [command]")
-        yield from (Setting(c, option, value, str(file)) for c in takers)
+        yield from (Setting(c, option, value, str(file), file) for c in takers)
 
 
 def _of_commands(tables: Mapping[str, Any], known: Options, file: Path, above: str = "") -> Iterator[Setting]:
@@ -147,7 +147,7 @@ def _of_commands(tables: Mapping[str, Any], known: Options, file: Path, above: s
         for option, value in table.items():
             if _plain(option) not in known.get(command, {}):
                 raise _bad(file, f"sets [{command}] {option}, which does not exist")
-            yield Setting(command, _plain(option), value, f"{file} [{command}]")
+            yield Setting(command, _plain(option), value, f"{file} [{command}]", file)
 
 
 def _from_variables(environment: Mapping[str, str], known: Options) -> Iterator[Setting]:

@@ -52,6 +52,11 @@ class Series:
         return bool(self.study or self.names or self.frames)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the system did not let us read it."""
+        return self.code in (CLOSED, CLOSED_FOLDER)
+
+    @property
     def shown(self) -> str:
         """The label for reports: a file without its folders, which in an export carry patients' names."""
         return self.label if self.is_dicom else self.label.rsplit("/", 1)[-1] or A_FOLDER
@@ -157,7 +162,7 @@ class Study:
             StudyError: CLOSED, CLOSED_FOLDER.
         """
         for one in self.series:
-            if one.code in (CLOSED, CLOSED_FOLDER):
+            if one.is_closed:
                 raise StudyError(
                     f"{one.label}: {one.unused}, and it may be a contrast that seems to be missing.",
                     next_step="Make it readable, or say which contrasts to make: --want T2,FLAIR.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medk2n_cli.core.study import CLOSED, CLOSED_FOLDER, Series
+from medk2n_cli.core.study import CLOSED_FOLDER, Series
 from medk2n_cli.digest import sha256_of
 from medk2n_cli.reading.scan import scan
 
@@ -55,7 +55,7 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
     for one in scan([root]).series:
         if results and one.files and one.files[0].resolve().is_relative_to(results):
             continue
-        if one.code in (CLOSED, CLOSED_FOLDER):
+        if one.is_closed:
             closed.append(one)
         elif one.is_dicom and one.study:
             by_uid[one.study] += one.files
