@@ -68,6 +68,13 @@ def run_merge(asked: argparse.Namespace) -> dict[str, object]:
     return {"checkpoint": str(asked.out), "steps": progress.step, "hours": round(progress.seconds / 3600, 2)}
 
 
+def run_grow(asked: argparse.Namespace) -> dict[str, object]:
+    """A deeper network that at first computes the same."""
+    from medk2n_cli.training.grow import grow
+
+    return {"checkpoint": str(asked.out), "tensors added": grow(asked.checkpoint, asked.out)}
+
+
 def run_bundle(asked: argparse.Namespace) -> dict[str, object]:
     """All that fit reads, small."""
     from medk2n_cli.training.prepare import bundle, prepare_all
@@ -163,6 +170,23 @@ def run_export(asked: argparse.Namespace) -> dict[str, object]:
         gates = measure_pairs(load_network(asked.checkpoint)[0], asked.label_maps, asked.cache / "heads")
     card = export(asked.checkpoint, asked.out, Measured(metrics, gates))
     return {"weights": str(asked.out), "sha256": card.sha256, "parameters": card.parameters}
+
+
+def run_quantise(asked: argparse.Namespace) -> dict[str, object]:
+    """An eight-bit variant, refused where it answers worse."""
+    from medk2n_cli.model.store import find
+    from medk2n_cli.training.dataset import PackedStudy, training_slices
+    from medk2n_cli.training.prepare import prepare, prepare_all, study_name
+    from medk2n_cli.training.quantise import quantise
+    from medk2n_cli.training.simulate.heads import load_heads
+
+    cache = asked.cache / "studies"
+    held_out = tuple(study_name(s) for s in asked.check)
+    studies = [PackedStudy.load(f) for f in prepare_all(asked.data, cache, held_out)]
+    samples = training_slices(load_heads(asked.label_maps, asked.cache / "heads"), studies)
+    checks = [PackedStudy.load(prepare(s, cache)) for s in asked.check]
+    card = quantise(find(asked.weights), asked.out, samples, checks)
+    return {"weights": str(asked.out), "sha256": card.sha256, "bytes": asked.out.stat().st_size, **card.metrics}
 
 
 def run_publish(asked: argparse.Namespace) -> dict[str, object]:

@@ -240,3 +240,15 @@ def _cut(array: Tensor, row: int, column: int, crop: tuple[int, int]) -> Tensor:
     part = array[..., row : row + crop[0], column : column + crop[1]]
     pad = (0, crop[1] - part.shape[-1], 0, crop[0] - part.shape[-2])
     return F.pad(part, pad) if any(pad) else part
+
+
+def training_slices(heads: list[Head], studies: list[PackedStudy], size: tuple[int, int] = (224, 192)) -> list[Sample]:
+    """40 whole slices of simulated heads and as many of studies, always the same: what a quantisation measures its scales on."""
+    chance = np.random.default_rng(8)
+    pool = SimulatedPool(heads, size, 40, 8, torch.device("cpu"))
+    pool.refresh(40)
+    found = pool.draw(40, chance)
+    if studies:
+        real = RealStudies(studies, size)
+        found += [real.draw(1, chance)[0] for _ in range(40)]
+    return found

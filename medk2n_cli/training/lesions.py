@@ -23,7 +23,7 @@ from medk2n_cli.training.metrics import rounded
 from medk2n_cli.training.network import MedK2N
 from medk2n_cli.training.prepare import lesion_mask
 from medk2n_cli.training.simulate.anatomy import HeadTensors
-from medk2n_cli.training.simulate.draw import Lesion, draw_study
+from medk2n_cli.training.simulate.draw import Lesion, Scalp, draw_study
 from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
 from medk2n_cli.training.simulate.tissue import CLASS
@@ -99,7 +99,9 @@ def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]
     for number in range(count):
         head = heads[number % len(heads)]
         rng = np.random.default_rng([77, number])
-        draw = replace(draw_study(head, 90000 + number), spacing=2.0, lesions=_tumour(head, rng) if kind == "tumour" else ())
+        lesions = _tumour(head, rng) if kind == "tumour" else ()
+        # Without a scalp of its own, so that what lies deeper than 10 mm under the mask's edge is brain.
+        draw = replace(draw_study(head, 90000 + number), spacing=2.0, lesions=lesions, scalp=Scalp())
         modalities: list[Modality] = [m for m in SLOTS if m not in (Modality.DWI, Modality.ADC)]
         middle = (0.0, 0.0, float(rng.uniform(0, 20)))
         out = render(HeadTensors.of(head, torch.device("cpu")), draw, Window(middle, _WINDOW, 24), modalities)

@@ -15,7 +15,7 @@ Where the equations leave a point open:
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -36,6 +36,8 @@ class Size:
     slots: int = 6
     neighbours: int = 3
     widths: tuple[int, int, int, int] = (24, 48, 72, 96)
+    encoder_blocks: tuple[int, int, int, int] = (1, 1, 1, 1)  # from fine to coarse, as widths
+    decoder_blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
     descriptor: int = 48
     memory: int = 16  # rows of each target's memory bank
     attention: int = 8
@@ -46,7 +48,10 @@ class Size:
         return asdict(self)
 
 
-SIZES = {"small": Size(), "base": Size(widths=(64, 128, 192, 256), descriptor=96, memory=32, attention=16, agreement=32)}
+# With one block a level training studies fitted no better than held-out ones; see weights/README.md.
+_SMALL = Size(encoder_blocks=(2, 2, 2, 2), decoder_blocks=(3, 3, 2, 2))
+_BASE = replace(_SMALL, widths=(64, 128, 192, 256), descriptor=96, memory=32, attention=16, agreement=32)
+SIZES = {"small": _SMALL, "base": _BASE}
 
 
 class Fusion(NamedTuple):
@@ -113,6 +118,18 @@ class Block(nn.Module):
         return x + step
 
 
+class Blocks(nn.ModuleList):
+    """Residual blocks one after another; since each starts as the identity, more of them can be added later (`grow`)."""
+
+    def __init__(self, count: int, channels: int, condition: int) -> None:
+        super().__init__(Block(channels, condition) for _ in range(count))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, condition)
+        return x
+
+
 class ConvEncoder(nn.Module):
     """Images of one modality each -> features at strides 2, 4, 8, 16. Any encoder with this interface will do.
 
@@ -123,15 +140,13 @@ class ConvEncoder(nn.Module):
         super().__init__()
         w = size.widths
         self.stem = nn.Conv2d(4 * size.neighbours, w[0], 3, padding=1)
-        self.blocks = nn.ModuleList(Block(c, size.descriptor) for c in w)
+        self.blocks = nn.ModuleList(Blocks(n, c, size.descriptor) for n, c in zip(size.encoder_blocks, w, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(w))
 
     def forward(self, images: Tensor, condition: Tensor) -> list[Tensor]:
-        x = self.blocks[0](F.silu(self.stem(F.pixel_unshuffle(images, 2))), condition)
-        features = [x]
-        for down, block in zip(self.down, list(self.blocks)[1:], strict=True):
-            x = block(F.silu(down(x)), condition)
-            features.append(x)
+        features = [self.blocks[0](F.silu(self.stem(F.pixel_unshuffle(images, 2))), condition)]
+        for down, blocks in zip(self.down, list(self.blocks)[1:], strict=True):
+            features.append(blocks(F.silu(down(features[-1])), condition))
         return features
 
 
@@ -276,7 +291,7 @@ class Decoder(nn.Module):
         w = size.widths
         self.join = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in w)
         self.raw = nn.Conv2d(4 * size.slots, w[0], 3, padding=1)
-        self.blocks = nn.ModuleList(Block(c, size.descriptor) for c in w)
+        self.blocks = nn.ModuleList(Blocks(n, c, size.descriptor) for n, c in zip(size.decoder_blocks, w, strict=True))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(w))
 
     def forward(self, base: list[Tensor], aux: list[Tensor], raw: Tensor, task: Tensor) -> Tensor:

@@ -299,7 +299,7 @@ def test_the_list_fits_80_columns(host: Host, archive: Path) -> None:
     host.done("weights", "import", archive)
     shown = host.run("weights", "list")
     table = shown.stdout.splitlines()[:-1]
-    assert [line.split()[0] for line in table] == ["name", "medk2n-small", "tiny@0.1.0"]
+    assert [line.split()[0] for line in table] == ["name", "medk2n-small", "medk2n-small-int8", "tiny@0.1.0"]
     assert max(len(line) for line in table) <= 80
 
 

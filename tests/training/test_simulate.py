@@ -13,7 +13,7 @@ from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.reading.scan import scan  # noqa: E402
 from medk2n_cli.training.dataset import SimulatedPool  # noqa: E402
 from medk2n_cli.training.simulate.anatomy import HeadTensors  # noqa: E402
-from medk2n_cli.training.simulate.draw import Draw, Fullness, draw_study  # noqa: E402
+from medk2n_cli.training.simulate.draw import Draw, Fullness, Scalp, draw_study  # noqa: E402
 from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
 from medk2n_cli.training.simulate.render import Window, render  # noqa: E402
 from medk2n_cli.training.simulate.sequence import Sequence, TissueMaps, signal  # noqa: E402
@@ -105,6 +105,30 @@ def test_a_full_brain_has_less_fluid_and_keeps_its_outline(head: Head) -> None:
     assert torch.equal(wide.head, full.head)
     fluid = [int((made.clean[ADC] > 1.2).sum()) for made in (wide, full)]
     assert fluid[1] < 0.9 * fluid[0]
+
+
+def test_a_thicker_scalp_is_dark_skin_over_bright_fat_and_leaves_the_brain_alone(head: Head) -> None:
+    tensors = HeadTensors.of(head, torch.device("cpu"))
+    draw = replace(plain(head), strip_mm=None)
+    thin, thick, masked = (
+        render(tensors, replace(draw, scalp=s), Window((0.0, 0.0, 5.0), (224, 176), 1), [T1])
+        for s in (Scalp(), Scalp(fat=4, skin=2), Scalp(fat=4, skin=2, air=2))
+    )
+    row = 224 // 2
+    edge, grown, mask = (int(torch.nonzero(made.head[0, row])[0]) for made in (thin, thick, masked))
+    assert 4 <= edge - grown <= 6, "a round head grows a little more aslant"
+    assert 2 <= grown - mask <= 3
+    fat, skin, air = (float(masked.clean[T1][0, row, at]) for at in (edge, grown + 1, mask))
+    assert air == 0
+    assert air < skin < 0.7 * fat
+    brain = slice(edge + 20, 88)
+    assert torch.equal(thin.clean[T1][0, row, brain], masked.clean[T1][0, row, brain])
+
+
+def test_studies_differ_in_their_scalps(head: Head) -> None:
+    drawn = {draw_study(head, seed).scalp for seed in range(40)}
+    assert len(drawn) > 15
+    assert {s.fat for s in drawn} == set(range(6))
 
 
 def test_fat_suppression_darkens_the_scalp_alone() -> None:

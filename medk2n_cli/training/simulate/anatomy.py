@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medk2n_cli.training.simulate.draw import Draw, Lesion
+from medk2n_cli.training.simulate.draw import Draw, Lesion, Scalp
 from medk2n_cli.training.simulate.heads import FAR_MM, Head
 from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, TISSUES, WHITE
 
@@ -84,6 +84,13 @@ def filled(classes: Tensor, draw: Draw, chance: torch.Generator) -> Tensor:
         near = dilated(among(classes, WHITE), 1)
         classes = torch.where(near & (classes == ventricle), CLASS["white matter"], classes)
     return classes
+
+
+def with_scalp(classes: Tensor, scalp: Scalp) -> Tensor:
+    """Fat grown into the air outside, its outermost layer skin."""
+    fat = CLASS["skin and fat"]
+    classes = torch.where(dilated(classes == fat, scalp.fat) & (classes == 0), fat, classes)
+    return torch.where(dilated(classes == 0, scalp.skin) & (classes == fat), CLASS["muscle"], classes)
 
 
 def with_lesions(classes: Tensor, inside: Tensor, draw: Draw, chance: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,21 @@ class Fullness:
     halo: float = 0.0
 
 
+@dataclass(frozen=True)
+class Scalp:
+    """What lies outside the skull: the label maps' scalps are thinner than patients', bright up to the very edge.
+
+    Attributes:
+        fat: mm by which fat grows outwards.
+        skin: mm of its outside that are skin, dark like muscle.
+        air: mm of air that the mask takes for head.
+    """
+
+    fat: int = 0
+    skin: int = 0
+    air: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Acquisition:
     """How one contrast of the study was acquired."""
@@ -67,6 +82,7 @@ class Draw:
     tissue: NDArray[np.float32]  # (classes, 6) T1, T2, PD, ADC, uptake, fat
     texture: NDArray[np.float32]  # (4,) relative amplitude of the texture of T1, T2, PD, ADC
     fullness: Fullness
+    scalp: Scalp
     strip_mm: int | None  # None: whole head, else the margin kept around the brain
     lesions: tuple[Lesion, ...]
     acquisitions: dict[Modality, Acquisition]
@@ -75,6 +91,7 @@ class Draw:
 def draw_study(head: Head, seed: int) -> Draw:
     """Everything that is random about study number `seed` of `head`."""
     rng = np.random.default_rng(seed)
+    outside = np.random.default_rng([seed, 511])
     spacing = float(rng.choice([1.0, rng.uniform(1.0, 3.5), rng.uniform(3.5, 8.0)], p=[0.45, 0.3, 0.25]))
     return Draw(
         seed=seed,
@@ -88,6 +105,7 @@ def draw_study(head: Head, seed: int) -> Draw:
             int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1])),
             float(rng.uniform(0, 0.4)) if rng.random() < 0.5 else 0.0,
         ),
+        scalp=Scalp(int(outside.integers(6)), int(outside.integers(3)), int(outside.integers(3))),
         strip_mm=int(rng.integers(0, 4)) if rng.random() < 0.5 else None,
         lesions=_lesions(head, rng),
         acquisitions=_acquisitions(rng, spacing),

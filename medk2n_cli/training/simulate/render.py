@@ -19,6 +19,7 @@ from medk2n_cli.training.simulate.anatomy import (
     look_up,
     smooth_field,
     with_lesions,
+    with_scalp,
 )
 from medk2n_cli.training.simulate.draw import Acquisition, Draw
 from medk2n_cli.training.simulate.sequence import TissueMaps, signal
@@ -71,11 +72,14 @@ def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Mod
     classes, to_brain = look_up(source, inside)
     classes = filled(classes, draw, chance)
     classes, lesion = with_lesions(classes, inside, draw, chance)
-    if draw.strip_mm is not None:
+    if draw.strip_mm is None:
+        classes = with_scalp(classes, draw.scalp)
+    else:
         classes = torch.where((to_brain <= draw.strip_mm) & among(classes, BRAIN + LESIONS), classes, 0)
     maps = _maps(classes, draw, chance)
     middle = fine.middles
-    out = Rendered({}, {}, classes[middle] > 0, lesion[middle].to(torch.uint8))
+    head = classes > 0 if draw.strip_mm is not None else dilated(classes > 0, draw.scalp.air)
+    out = Rendered({}, {}, head[middle], lesion[middle].to(torch.uint8))
     for modality in modalities:
         acquisition = draw.acquisitions[modality]
         true = signal(acquisition.sequence, maps)

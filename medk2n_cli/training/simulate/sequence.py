@@ -83,7 +83,7 @@ def draw_sequence(modality: Modality, rng: np.random.Generator) -> Sequence:
     """A protocol for `modality` from the range clinics use, with or without fat suppression."""
     drawn = _contrast(modality, rng)
     suppressed = rng.random() < _FAT_SUPPRESSED.get(modality, 0.0)
-    return replace(drawn, fat=float(rng.uniform(0.02, 0.35))) if suppressed else drawn
+    return replace(drawn, fat=float(rng.uniform(0.0, 0.3))) if suppressed else drawn
 
 
 def _null(tr: float) -> float:

@@ -1,0 +1,40 @@
+"""A checkpoint of fewer residual blocks becomes the start of a deeper network, which at first computes the same.
+
+Net2Net (Chen et al. 2016) by the simplest way: blocks start as the identity, so that those the checkpoint lacks change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from medk2n_cli.training import checkpoint, sam2
+
+_BLOCK = re.compile(r"\.blocks\.\d+\.\d+\.")
+
+
+def grow(file: Path, out: Path, seed: int = 1) -> int:
+    """Write the checkpoint `file` to `out`, ready for `fit --resume`, with every block that its size has by now.
+
+    The optimiser's memory stays behind: it belongs to the parameters as they were numbered before.
+
+    Returns:
+        How many tensors were added.
+
+    Raises:
+        ValueError: the checkpoint differs from today's network in more than missing blocks, or in nothing.
+    """
+    tensors, progress = checkpoint.load(file)
+    torch.manual_seed(seed)
+    network = checkpoint.new_network(progress.size, sam2.rebuild(progress.encoder))
+    new = network.state_dict()
+    old = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    added = new.keys() - old.keys()
+    foreign = (old.keys() - new.keys()) | {k for k in old.keys() & new.keys() if old[k].shape != new[k].shape}
+    if foreign or not added or not all(_BLOCK.search(k) for k in added):
+        raise ValueError(f"{file.name} is no {progress.size} network that lacks nothing but blocks")
+    live = {k.removeprefix("live."): v for k, v in tensors.items() if k.startswith("live.")}
+    checkpoint.save(out, new | old, {f"live.{k}": v.clone() for k, v in (new | live).items()}, progress)
+    return len(added)
