@@ -40,7 +40,7 @@ def installed() -> dict[str, Path]:
     """Weights files by name. Those that came with the installation come first, so that nothing can take their names."""
     found: dict[str, Path] = {}
     for folder in (*FOLDERS, user_folder()):
-        for file in sorted(folder.glob("*.onnx")):
+        for file in sorted(folder.glob("*.onnx"), key=lambda f: f.stem):
             found.setdefault(file.stem, file)
     return found
 

@@ -279,7 +279,7 @@ def test_verify_finds_the_damaged_pair_among_the_whole_ones_and_import_mends_it(
     file.write_bytes(file.read_bytes()[:-1])
     assert host.refused(5, "weights", "verify")["code"] == "WEIGHTS_DAMAGED"
     shown = host.run("weights", "verify")
-    assert "verified: 1 of 2" in shown.stderr
+    assert "verified: 2 of 3" in shown.stderr
     assert "bad: tiny@0.1.0" in shown.stderr
     assert host.done("weights", "verify", find().card.name)["weights"][0]["verified"] is True  # type: ignore[index]
     assert host.done("weights", "import", archive)["new"] is True

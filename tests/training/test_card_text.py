@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,25 @@ from medk2n_cli.training.card_text import END, START, measured, replaced
 WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
-@pytest.mark.parametrize("name", sorted(f.stem for f in WEIGHTS.glob("*.json")))
+VARIANTS = sorted(f.stem for f in WEIGHTS.glob("*-int8.json"))
+
+
+def card(name: str) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
+    return stored
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_made_of_the_weights_beside_it_and_the_model_card_tells_its_loss(name: str) -> None:
+    told = card(name)["metrics"]["eight bits"]
+    assert told["of_sha256"] == card(told["of"])["sha256"], "make it again: python -m medk2n_cli.training quantise"
+    readme = " ".join((WEIGHTS / "README.md").read_text(encoding="utf-8").split())
+    assert f"lost {told['db_lost_mean']:.2f} dB on the mean and {told['db_lost_most']:.2f} dB at most" in readme
+
+
+@pytest.mark.parametrize("name", sorted({f.stem for f in WEIGHTS.glob("*.json")} - set(VARIANTS)))
 def test_the_model_card_says_what_the_weights_card_says(name: str) -> None:
-    metrics = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))["metrics"]
+    metrics = card(name)["metrics"]
     readme = (WEIGHTS / "README.md").read_text(encoding="utf-8")
     assert readme == replaced(readme, metrics), "make it again: python -m medk2n_cli.training card"
 
