@@ -82,11 +82,16 @@ def export(checkpoint: Path, file: Path, measured: Measured) -> ModelCard:
         if worst > TOLERANCE:
             raise Disagreement(f"ONNX Runtime and torch differ by {worst:.2e}, more than {TOLERANCE:.0e}")
         card = replace(make_card(network, progress, file.stem, measured), sha256=sha256_of(part))
-        card = replace(card, self_test=selftest.answer(open_session(Weights(part, card), choose_device("cpu"))))
-        card_part = card_file(part)
-        card_part.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
-        part.rename(file)
-        card_part.rename(card_file(file))
+        return keep(part, card, file)
+
+
+def keep(part: Path, card: ModelCard, file: Path) -> ModelCard:
+    """Move the finished graph `part` to `file`, beside it its card with the graph's own answer to the self-test."""
+    card = replace(card, self_test=selftest.answer(open_session(Weights(part, card), choose_device("cpu"))))
+    card_part = card_file(part)
+    card_part.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
+    part.rename(file)
+    card_part.rename(card_file(file))
     return card
 
 

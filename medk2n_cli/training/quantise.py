@@ -7,7 +7,6 @@ stream they add to, the vector part (gates, weights) and the heads' last layers 
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import time
@@ -23,12 +22,12 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.digest import sha256_of
-from medk2n_cli.model import selftest
-from medk2n_cli.model.card import ModelCard, card_file
+from medk2n_cli.model.card import ModelCard
 from medk2n_cli.model.device import choose_device
 from medk2n_cli.model.session import Session, open_session, run
 from medk2n_cli.model.store import Weights
 from medk2n_cli.training.dataset import SLOTS, PackedStudy, Sample
+from medk2n_cli.training.export import keep
 from medk2n_cli.training.gates import PackedSlices, questions
 
 MOST_DB_LOST = 0.1
@@ -67,12 +66,7 @@ def quantise(weights: Weights, file: Path, samples: Sequence[Sample], checks: Se
         if float(str(told["db_lost_mean"])) > MOST_DB_LOST:
             raise TooRough(f"eight bits lose {told['db_lost_mean']} dB, more than {MOST_DB_LOST} dB; nothing was written")
         limit = f"Eight-bit variant of {weights.card.name}, whose card has the tables; here stands what it loses beside it."
-        card = replace(card, metrics={"eight bits": told}, limits=(*card.limits, limit), self_test=selftest.answer(both.variant))
-        card_part = card_file(part)
-        card_part.write_text(json.dumps(card.to_dict(), indent=1) + "\n", encoding="utf-8")
-        part.rename(file)
-        card_part.rename(card_file(file))
-    return card
+        return keep(part, replace(card, metrics={"eight bits": told}, limits=(*card.limits, limit)), file)
 
 
 def summary(original: ModelCard, found: Sequence[Loss], times_faster: float) -> dict[str, object]:

@@ -9,8 +9,6 @@ import pytest
 from medk2n_cli.training.card_text import END, START, measured, replaced
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
-
-
 VARIANTS = sorted(f.stem for f in WEIGHTS.glob("*-int8.json"))
 
 
