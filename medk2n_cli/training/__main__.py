@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     gates.add_argument("studies", type=Path, nargs="+", help="study folders that hold three contrasts or more")
     gates.add_argument("--checkpoint", type=Path, required=True)
     gates.add_argument("--stranger", type=Path, action="append", required=True, help="study folder of another subject")
+    gates.add_argument("--name", default="gate test", help="under which the card tells it, say 'gate test of (c)'")
     gates.add_argument("--cache", type=Path, default=CACHE)
     gates.add_argument("--out", type=Path, default=None, help="also write every case to this JSON file")
     gates.set_defaults(run=commands.run_gates)

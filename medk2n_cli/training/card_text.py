@@ -111,15 +111,18 @@ def _gates(metrics: Told) -> str:
             for kind, share in told["open"].items()
         ]
         header = ("auxiliary", "cases", "gate open", "within 0.1 dB of the run without it, or better", "mean dB lost by it")
-        constant = ", ".join(told["pairs_never_changing"]) or "none"
-        parts += [
-            f"{name}:",
-            _table(header, rows),
-            f"Clean auxiliaries that help (by 1 % of the error or more): {_share(told['useful_clean_open'])} of "
-            f"{told['useful_clean']} let in. "
-            f"{_gains(told)} Pairs whose gate never changed: {constant}.",
-        ]
+        parts += [f"{name}:", _table(header, rows)]
+        if name == "gate test":  # a twin has no gates to tell of
+            parts.append(_gates_closed(told))
     return "\n\n".join(parts)
+
+
+def _gates_closed(told: Told) -> str:
+    constant = ", ".join(told["pairs_never_changing"]) or "none"
+    return (
+        f"Clean auxiliaries that help (by 1 % of the error or more): {_share(told['useful_clean_open'])} of "
+        f"{told['useful_clean']} let in. {_gains(told)} Pairs whose gate never changed: {constant}."
+    )
 
 
 def _gains(told: Mapping[str, Any]) -> str:
@@ -162,6 +165,13 @@ def _origins(metrics: Told) -> str:
     if not found:
         return ""
     studies = [s for s in next(iter(found.values())) if s != "steps"]
-    rows = [(s, *(f"{told[s]['r2']:.3f}" if s in told else "" for told in found.values())) for s in studies]
+    rows = [(s, *(_origin(told[s]) if s in told else "" for told in found.values())) for s in studies]
     header = ("R2, mean over subsets", *(f"{name} ({told['steps']} steps)" for name, told in found.items()))
-    return "\n\n".join(("### Origins, each apart", _table(header, rows)))
+    meaning = "W: after the best window. Deep: of whole heads, 22 mm and more under the mask's edge, after the best window."
+    return "\n\n".join(("### Origins, each apart", _table(header, rows), meaning))
+
+
+def _origin(told: Told) -> str:
+    """One study's cell; cards of earlier weights hold less."""
+    more = {"W": "r2_window_free", "deep": "r2_deep_window_free"}
+    return ", ".join([f"{told['r2']:.3f}", *(f"{name} {told[key]:.3f}" for name, key in more.items() if key in told)])

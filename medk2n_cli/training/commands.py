@@ -117,7 +117,7 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
         study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
         alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
         cases += gate_test(network, study, alike[0])
-    result: dict[str, object] = {"gate test": summary(cases)}
+    result: dict[str, object] = {asked.name: summary(cases)}
     return _kept(asked, result, rows=[c.to_dict() for c in cases])
 
 

@@ -18,6 +18,7 @@ METRIC_MARGIN = 0.2
 # that raises the error by a hundredth may not (0.27). With a positive margin young gates close before the network has
 # learned what its auxiliaries are good for.
 GAIN_MARGIN = 0.005
+_NEAR_MM, _RING_MM = 15, 3  # a lesion is compared with the rim around it, both as far as a square of 15 mm shows them
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float = SSIM_RANGE, size: int = 7) -> Tensor:
@@ -38,8 +39,36 @@ def in_head(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1.0)
 
 
+def local_contrast(images: Tensor, lesion: Tensor, ring: Tensor) -> Tensor:
+    """(..., H, W) each -> at every pixel: mean of the lesion nearby minus mean of its rim nearby; masks are 0 or 1."""
+    inside, around = (_nearby(images * mask) / (_nearby(mask) + 1e-4) for mask in (lesion, ring))
+    return inside - around
+
+
+def _nearby(values: Tensor) -> Tensor:
+    """(..., H, W) -> mean of the square of `_NEAR_MM` around each pixel, same shape."""
+    rows = F.avg_pool2d(values.reshape(1, -1, *values.shape[-2:]), (_NEAR_MM, 1), stride=1, padding=(_NEAR_MM // 2, 0))
+    return F.avg_pool2d(rows, (1, _NEAR_MM), stride=1, padding=(0, _NEAR_MM // 2)).reshape(values.shape)
+
+
+def contrast_loss(heads: Tensor, batch: Batch) -> Tensor:
+    """By how much lesions stand out less, or more, than they should: heads (B, N, 2, H, W) -> mean over lesions.
+
+    The other image losses answer the likelier of fluid and lesion, lesion by lesion; a small one hardly counts there.
+    Here each counts about once, whatever its size.
+    """
+    lesion = (batch.weight > 1).float()
+    grown = F.max_pool2d(lesion[:, None], 2 * _RING_MM + 1, stride=1, padding=_RING_MM)[:, 0]
+    ring = grown * (1 - lesion) * (batch.weight > 0.5)
+    share = lesion * (_nearby(ring) > 0) / (_nearby(lesion) + 1e-4)
+    masks = lesion[:, None, None], ring[:, None, None]
+    wanted = local_contrast(batch.truth[:, :, None], *masks)
+    missed = (local_contrast(heads.float(), *masks) - wanted).abs().mean((1, 2))
+    return (missed * share).sum() / share.sum().clamp_min(1.0)
+
+
 def image_losses(out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:
-    """L1, L2 and SSIM of both heads, Laplace likelihood, regression of the measured SSIM."""
+    """L1, L2, SSIM and contrast of lesions of both heads, Laplace likelihood, regression of the measured SSIM."""
     truth, weight = batch.truth[:, :, None], batch.weight[:, None, None]
     distance = (out.heads - truth).abs()
     similarity = ssim_map(out.heads, truth.expand_as(out.heads))
@@ -51,6 +80,7 @@ def image_losses(out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor
     return {
         "l1": w.l1 * l1.mean(),
         "l2": w.l2 * l2.mean(),
+        "contrast": w.contrast * contrast_loss(out.heads, batch),
         "ssim": w.ssim * (1 - in_head(similarity, weight)).mean(),
         "error": w.error * laplace.mean(),
         "quality": w.quality * F.smooth_l1_loss(out.qualities, measured.detach().clamp(0, 1), beta=0.1),

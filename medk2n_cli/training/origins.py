@@ -6,30 +6,53 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import PackedStudy
 from medk2n_cli.training.gates import PackedSlices, questions, synthesise
 
+DEEP_MM = 22  # the scalp, skull and fluid of a whole head lie less deep
+_BySubset = dict[tuple[int, ...], list[tuple[float, float]]]
+
 
 def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
-    """Mean R2 over all proper subsets of one study, of 16 slices: in the head, after the best window, by number of inputs."""
+    """Mean R2 over all proper subsets of one study, of 16 slices: in the head, after the best window, by number of inputs.
+
+    Of whole heads also of what lies deeper than `DEEP_MM` alone: most of their variance is scalp.
+    """
     volume = PackedSlices.of(study)
-    found: dict[tuple[int, ...], list[tuple[float, float]]] = {}
-    count = len(study.slots)
-    for have, target in questions(count, 1):
+    parts = {"r2": volume.head > 0} | ({} if study.stripped else {"r2_deep": _deep(volume.head > 0)})
+    found: dict[str, _BySubset] = {name: {} for name in parts}
+    for have, target in questions(len(study.slots), 1):
         slots, want = torch.tensor([study.slots[h] for h in have]), torch.tensor([study.slots[target]])
-        made = synthesise(network, volume.images[:, list(have)], slots, want).image
-        found.setdefault(have, []).append(_scores(made, volume.images[:, target, 1], volume.head > 0))
-    subsets = {have: np.mean(scores, axis=0) for have, scores in found.items()}
+        made, truth = synthesise(network, volume.images[:, list(have)], slots, want).image, volume.images[:, target, 1]
+        for name, part in parts.items():
+            found[name].setdefault(have, []).append(_r2(made[part], truth[part]))
+    return {key: value for name, scores in found.items() for key, value in _told(name, scores).items()}
+
+
+def _deep(head: Tensor) -> Tensor:
+    """(S, H, W) what lies deeper than `DEEP_MM` under the edge of the mask, slice by slice; 1 mm in plane."""
+    return torch.from_numpy(ndimage.binary_erosion(head.numpy(), np.ones((1, 3, 3), bool), iterations=DEEP_MM))
+
+
+def _told(name: str, scores: _BySubset) -> dict[str, object]:
+    subsets = {have: np.mean(each, axis=0) for have, each in scores.items()}
     mean = np.mean(list(subsets.values()), axis=0)
-    by_count = {str(k): round(float(np.mean([s[0] for h, s in subsets.items() if len(h) == k])), 3) for k in range(1, count)}
-    return {"r2": round(float(mean[0]), 3), "r2_window_free": round(float(mean[1]), 3), "r2_by_number_of_inputs": by_count}
+    counts = sorted({len(have) for have in subsets})
+    by_count = {str(k): round(float(np.mean([s[0] for h, s in subsets.items() if len(h) == k])), 3) for k in counts}
+    return {
+        name: round(float(mean[0]), 3),
+        f"{name}_window_free": round(float(mean[1]), 3),
+        f"{name}_by_number_of_inputs": by_count,
+    }
 
 
-def _scores(made: Tensor, truth: Tensor, head: Tensor) -> tuple[float, float]:
-    x, t = made[head].double(), truth[head].double()
+def _r2(made: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Of (n,) values each: as they are, and after the best gain and offset."""
+    x, t = made.double(), truth.double()
     gain = float(((x - x.mean()) * (t - t.mean())).mean() / x.var(unbiased=False).clamp_min(1e-9))
     fitted = (x - x.mean()) * gain + t.mean()
     variance = float(t.var(unbiased=False))
@@ -39,4 +62,6 @@ def _scores(made: Tensor, truth: Tensor, head: Tensor) -> tuple[float, float]:
 def origins(network: AnyNetwork, studies: Sequence[PackedStudy]) -> dict[str, object]:
     """`origin` of each study by name, and the mean over all."""
     rows = {study.name: origin(network, study) for study in studies}
-    return {**rows, "mean": {"r2": round(float(np.mean([float(str(r["r2"])) for r in rows.values()])), 3)}}
+    keys = {key for row in rows.values() for key, value in row.items() if isinstance(value, float)}
+    means = {key: round(float(np.mean([float(str(r[key])) for r in rows.values() if key in r])), 3) for key in sorted(keys)}
+    return {**rows, "mean": means}

@@ -46,6 +46,9 @@ def test_a_table_has_a_row_per_case() -> None:
     text = measured({"gate test": told})
     assert "| clean | 3 | 100% | 100% | -0.50 |" in text
     assert "Spearman 0.610." in text
+    twin = measured({"gate test of (c)": told})
+    assert "gate test of (c):" in twin
+    assert "Spearman" not in twin, "a network without gates predicts no gains"
     told |= {"gain_spearman_clean": 0.7, "measured_gain": {"clean": 0.019, "noise": -0.001}}
     text = measured({"gate test": told})
     assert "clean auxiliaries alone 0.700; by how much an open gate lowers the error: clean +1.9%, noise -0.1%." in text
@@ -53,3 +56,10 @@ def test_a_table_has_a_row_per_case() -> None:
 
 def test_text_around_the_markers_stays() -> None:
     assert replaced(f"before\n{START}\nold\n{END}\nafter", {}) == f"before\n{START}\n\n{END}\nafter"
+
+
+def test_origins_are_told_with_what_is_known_of_them() -> None:
+    known = {"r2": 0.5, "r2_window_free": 0.6, "r2_deep_window_free": 0.7}
+    text = measured({"ours": {"steps": 3, "a": known, "b": {"r2": 0.4}, "mean": {"r2": 0.45}}})
+    assert "| a | 0.500, W 0.600, deep 0.700 |" in text
+    assert "| b | 0.400 |" in text

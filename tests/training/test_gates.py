@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the training room needs the train extra")
 
+from medk2n_cli.training import origins as origins_module  # noqa: E402
 from medk2n_cli.training.dataset import PackedStudy  # noqa: E402
-from medk2n_cli.training.gates import KINDS, GateCase, gate_test, summary, synthesise  # noqa: E402
+from medk2n_cli.training.gates import KINDS, GateCase, Synthesised, gate_test, summary, synthesise  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
-from medk2n_cli.training.origins import origins  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
 from medk2n_cli.training.twins import AverageFusion  # noqa: E402
 
@@ -66,7 +66,40 @@ def test_the_summary_names_gates_that_never_change() -> None:
 def test_every_origin_is_told_apart() -> None:
     torch.manual_seed(0)
     network = MedK2N(TINY, text_vectors()).eval()
-    told = origins(network, [study("a", 1, (0, 2, 3)), study("b", 2, (0, 3))])
+    told = origins_module.origins(network, [study("a", 1, (0, 2, 3)), study("b", 2, (0, 3))])
     assert set(told) == {"a", "b", "mean"}
     assert set(told["a"]["r2_by_number_of_inputs"]) == {"1", "2"}
     assert told["a"]["r2"] <= told["a"]["r2_window_free"] + 1e-3, "the best window can only help"
+
+
+def test_whole_heads_are_told_without_their_scalps_too() -> None:
+    torch.manual_seed(0)
+    network = MedK2N(TINY, text_vectors()).eval()
+    large = study("a", 1, (0, 2))
+    whole = replace(
+        large,
+        images=torch.rand((2, 6, 64, 64)).half(),
+        head=torch.ones(6, 64, 64, dtype=torch.bool),
+        lesion=torch.zeros(6, 64, 64, dtype=torch.bool),
+        stripped=False,
+    )
+    told = origins_module.origins(network, [whole, study("b", 2, (0, 3))])
+    assert "r2_deep" not in told["b"], "a stripped brain has no scalp"
+    assert told["a"]["r2_deep"] != told["a"]["r2"]
+    assert told["mean"]["r2_deep"] == told["a"]["r2_deep"]
+    assert told["mean"]["r2"] == pytest.approx((told["a"]["r2"] + told["b"]["r2"]) / 2, abs=1e-3)
+
+
+def test_a_poor_scalp_leaves_the_deep_part_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = torch.ones(6, 80, 80, dtype=torch.bool)
+    whole = PackedStudy("a", torch.rand(2, 6, 80, 80).half(), (0, 2), head, ~head, False)
+
+    def poor(network: object, images: torch.Tensor, have: torch.Tensor, want: torch.Tensor) -> Synthesised:
+        made = whole.images[whole.slots.index(int(want))].float().clone()
+        made[:, : origins_module.DEEP_MM] = 0
+        return Synthesised(made, made, torch.ones(1), torch.zeros(1))
+
+    monkeypatch.setattr(origins_module, "synthesise", poor)
+    told = origins_module.origins(MedK2N(TINY, text_vectors()), [whole])["a"]
+    assert told["r2_deep"] == pytest.approx(1.0)
+    assert told["r2"] < 0.5
