@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--encoder", choices=("conv", "sam2"), default="conv", help="sam2: Hiera with LoRA, needs the sam2 extra")
     fit.add_argument("--encoder-weights", default="", metavar="WHERE", help="of sam2: NAME[@REVISION] on the Hub, or a folder")
     fit.add_argument("--warm-steps", type=int, default=Recipe.warm_steps, help="steps with every clean gate held open")
+    fit.add_argument("--spoiled", type=float, default=Recipe.corrupted, help="share of steps with an input that is no good")
     fit.add_argument("--rate", type=float, default=1e-3)
     fit.add_argument("--only", default="", metavar="PREFIX", help="train these parameters alone, e.g. preweight.gain at the end")
     fit.add_argument("--seed", type=int, default=1)
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     grow = verbs.add_parser("grow", help="a checkpoint from before its size got more blocks, ready to go on from")
     grow.add_argument("checkpoint", type=Path)
     grow.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    grow.add_argument("--as-twin", action="store_true", help="no new blocks: go on with it by fit --size average")
     grow.set_defaults(run=commands.run_grow)
 
     bundle = verbs.add_parser("bundle", help="all that fit reads, small: for a GPU machine that holds nothing else")

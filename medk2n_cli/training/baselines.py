@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.packing.normalise import TOP
 
 FloatArray = NDArray[np.float32]
 _VOXELS, _QUANTILES = 60000, 256
@@ -16,23 +17,29 @@ _VOXELS, _QUANTILES = 60000, 256
 
 @dataclass(frozen=True, eq=False)
 class TrainingVoxels:
-    """Normalised values inside the head of training studies: one mapping modality -> (n,) per study."""
+    """Normalised values inside the head of training studies: one mapping modality -> (n,) per study, and whether stripped.
+
+    `like`: the kind of head to be answered, stripped or whole; studies of that kind are preferred, as a scalp has other laws.
+    """
 
     studies: Sequence[Mapping[Modality, FloatArray]]
+    stripped: Sequence[bool]
+    like: bool | None = None
 
     @classmethod
-    def of(cls, studies: Sequence[tuple[Mapping[Modality, FloatArray], NDArray[np.bool_]]]) -> TrainingVoxels:
-        """From (D, H, W) volumes by modality and the head of each study; the same random voxels of every contrast."""
+    def of(cls, studies: Sequence[tuple[Mapping[Modality, FloatArray], NDArray[np.bool_], bool]]) -> TrainingVoxels:
+        """From (D, H, W) volumes by modality, the head and the kind of each study; the same random voxels of every contrast."""
         rng = np.random.default_rng(0)
         rows = []
-        for volumes, head in studies:
+        for volumes, head, _ in studies:
             index = rng.choice(np.flatnonzero(head), _VOXELS)
             rows.append({m: v.ravel()[index].astype(np.float32) for m, v in volumes.items()})
-        return cls(rows)
+        return cls(rows, [stripped for _, _, stripped in studies])
 
     def holding(self, modalities: Sequence[Modality]) -> list[Mapping[Modality, FloatArray]]:
-        """The studies that hold all of these."""
-        return [s for s in self.studies if all(m in s for m in modalities)]
+        """The studies that hold all of these: those of the kind `like` where there are any."""
+        found = [(s, kind) for s, kind in zip(self.studies, self.stripped, strict=True) if all(m in s for m in modalities)]
+        return [s for s, kind in found if kind == self.like] or [s for s, _ in found]
 
 
 def constant(truth: FloatArray, head: NDArray[np.bool_]) -> FloatArray:
@@ -49,7 +56,7 @@ def histogram_matched(source: FloatArray, target: Modality, head: NDArray[np.boo
 
 
 def quadratic(sources: Mapping[Modality, FloatArray], target: Modality, voxels: TrainingVoxels) -> FloatArray | None:
-    """(b): per-voxel least squares on 1, x_i and x_i x_j, fitted on every training study that holds what it takes."""
+    """(b): per-voxel least squares on 1, x_i and x_i x_j, fitted on the training studies that hold what it takes."""
     names = list(sources)
     studies = voxels.holding([*names, target])
     if not studies:
@@ -59,7 +66,7 @@ def quadratic(sources: Mapping[Modality, FloatArray], target: Modality, voxels: 
     weights = np.linalg.lstsq(x, y, rcond=None)[0]
     shape = sources[names[0]].shape
     made = _features([sources[m].ravel() for m in names]) @ weights
-    return np.asarray(made.reshape(shape), dtype=np.float32)
+    return np.asarray(made.reshape(shape).clip(0, TOP), dtype=np.float32)
 
 
 def _features(values: Sequence[FloatArray]) -> NDArray[np.float64]:

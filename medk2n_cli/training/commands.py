@@ -13,7 +13,7 @@ from medk2n_cli.training.recipe import Recipe
 
 
 def _held_out(asked: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(n for n in asked.hold_out.split(",") if n)
+    return tuple(n for name in asked.hold_out.split(",") if (n := name.strip()))
 
 
 def _kept(asked: argparse.Namespace, result: dict[str, object], **details: object) -> dict[str, object]:
@@ -44,12 +44,13 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
     from medk2n_cli.training.fit import Sources, fit
     from medk2n_cli.training.prepare import prepare_all
 
-    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked))
+    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked), must_exist=True)
     recipe = Recipe(
         size=asked.size,
         minutes=asked.minutes,
         steps=asked.steps,
         warm_steps=asked.warm_steps,
+        corrupted=asked.spoiled,
         rate=asked.rate,
         seed=asked.seed,
         encoder=asked.encoder,
@@ -69,8 +70,12 @@ def run_merge(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def run_grow(asked: argparse.Namespace) -> dict[str, object]:
-    """A deeper network that at first computes the same."""
-    from medk2n_cli.training.grow import grow
+    """A deeper network that at first computes the same, or a twin that begins where `small` stands."""
+    from medk2n_cli.training.grow import as_twin, grow
+
+    if asked.as_twin:
+        as_twin(asked.checkpoint, asked.out)
+        return {"checkpoint": str(asked.out)}
 
     return {"checkpoint": str(asked.out), "tensors added": grow(asked.checkpoint, asked.out)}
 
@@ -79,7 +84,7 @@ def run_bundle(asked: argparse.Namespace) -> dict[str, object]:
     """All that fit reads, small."""
     from medk2n_cli.training.prepare import bundle, prepare_all
 
-    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked))
+    studies = prepare_all(asked.data, asked.cache / "studies", _held_out(asked), must_exist=True)
     return {"bundle": str(bundle(asked.label_maps, asked.cache / "heads", studies, asked.out))}
 
 
@@ -90,15 +95,17 @@ def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
     from medk2n_cli.model.store import find
     from medk2n_cli.training.checkpoint import load_any
     from medk2n_cli.training.evaluate import Rivals, evaluate, summary
-    from medk2n_cli.training.prepare import prepare_all, training_voxels
-    from medk2n_cli.training.twins import predictor
+    from medk2n_cli.training.gates import predictor
+    from medk2n_cli.training.prepare import prepare_all, study_name, training_voxels
 
     session = open_session(find(asked.weights), choose_device("auto"))
-    held = tuple(s.name for s in asked.studies)
+    held = tuple(study_name(s) for s in asked.studies)
+    if trained := set(held) & set(session.weights.card.training.get("real_studies", [])):  # type: ignore[call-overload]
+        raise ValueError(f"{', '.join(sorted(trained))}: these weights were trained on it, so it says nothing of them")
     voxels = training_voxels(prepare_all(asked.data, asked.cache / "studies", held))
     named = (pair.split("=", 1) for pair in asked.beside)
     rivals = Rivals(voxels, {name: predictor(load_any(Path(file))[0]) for name, file in named})
-    rows = {s.name: evaluate(session, s, rivals) for s in asked.studies}
+    rows = {study_name(s): evaluate(session, s, rivals) for s in asked.studies}
     result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
     return _kept(asked, result, rows={name: [r.to_dict() for r in found] for name, found in rows.items()})
 
@@ -115,7 +122,7 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
     cases = []
     for folder in asked.studies:
         study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
-        alike = [s for s in strangers if s.stripped == study.stripped and s.name != study.name]
+        alike = [s for s in strangers if s.stripped == study.stripped and s.patient != study.patient]
         cases += gate_test(network, study, alike[0])
     result: dict[str, object] = {asked.name: summary(cases)}
     return _kept(asked, result, rows=[c.to_dict() for c in cases])
@@ -130,30 +137,30 @@ def run_origins(asked: argparse.Namespace) -> dict[str, object]:
 
     network, progress = load_any(asked.checkpoint)
     studies = [PackedStudy.load(f) for f in prepare_all(asked.data, asked.cache / "studies", ())]
-    result: dict[str, object] = {asked.name: {"steps": progress.step, **origins(network, studies)}}
+    trained_on = sorted({str(s) for run in progress.history for s in run.get("studies", [])})  # type: ignore[attr-defined]
+    result: dict[str, object] = {asked.name: {"steps": progress.step, "trained_on": trained_on, **origins(network, studies)}}
     return _kept(asked, result)
 
 
 def run_lesions(asked: argparse.Namespace) -> dict[str, object]:
     """Do lesions survive?"""
-    from medk2n_cli.core.modality import Modality
     from medk2n_cli.training import lesions
     from medk2n_cli.training.checkpoint import load_network
     from medk2n_cli.training.simulate.heads import load_heads
 
     network = load_network(asked.checkpoint)[0]
     cases = [lesions.read_case(folder) for folder in asked.studies]
-    invented: list[float] = []
+    invented: list[dict[str, object]] = []
     if asked.label_maps:
         heads = load_heads(asked.label_maps, asked.cache / "heads")
         cases += lesions.simulated_cases(heads, "tumour", asked.count)
         healthy = lesions.simulated_cases(heads, "healthy", asked.count)
-        invented = [lesions.invented_ml(network, h, (Modality.T1, Modality.T2), Modality.FLAIR) for h in healthy]
+        invented = [row for head in healthy for row in lesions.invented(network, head)]
     measured = [lesions.measure(network, case) for case in cases]
     rows = [r for found, _ in measured for r in found]
     dice = [d for case, (_, found) in zip(cases, measured, strict=True) if "MS lesion" in case.parts for d in found]
     result: dict[str, object] = {"lesions": lesions.summary(rows, dice, invented)}
-    return _kept(asked, result, rows=[r.to_dict() for r in rows], dice=dice)
+    return _kept(asked, result, rows=[r.to_dict() for r in rows], dice=dice, invented=invented)
 
 
 def run_export(asked: argparse.Namespace) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from medk2n_cli.training.simulate.render import Window, render
 SLOTS = list(Modality)
 # At 2 and 4, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR.
 LESION_WEIGHT = 8.0
+# The jitter: crops centred on lesions taught the network that bright T2 is a lesion in the middle and fluid elsewhere.
 _AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.5, 0.5, 20.0
+_PATIENT = re.compile(r"(.+?)(?:_study|_tp|_ses-).*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,12 @@ class PackedStudy:
     lesion: Tensor
     stripped: bool
 
+    @property
+    def patient(self) -> str:
+        """The name without what tells one visit from another: longitudinal_01 of longitudinal_01_study2."""
+        found = _PATIENT.fullmatch(self.name)
+        return found[1] if found else self.name
+
     @classmethod
     def load(cls, file: Path) -> PackedStudy:
         """Read what `training prepare` wrote."""
@@ -166,11 +175,12 @@ class RealStudies:
         study, slices = self._studies[number], self._slices[number]
         rank = int(chance.integers(len(slices)))
         diseased = self._diseased[number]
-        around = study.head
+        around, jitter = study.head, 0.0
         if len(diseased) and chance.random() < _AT_REAL_LESION:
             rank, around = int(diseased[int(chance.integers(len(diseased)))]), study.lesion
+            jitter = _LESION_JITTER_MM
         centre = int(slices[rank])
-        corner = _corner(around[centre], self._crop, chance)
+        corner = _corner(around[centre], self._crop, chance, jitter)
         masks = torch.stack([_cut(m[centre], *corner, self._crop) for m in (study.head, study.lesion)]).float()
         part, (head, lesion) = _turned(self._crop_of(study, centre, corner).float(), masks, chance)
         acquired = self._stranger(number, rank / len(slices), corner, chance)
@@ -192,7 +202,8 @@ class RealStudies:
     def _stranger(self, number: int, height: float, corner: tuple[int, int], chance: np.random.Generator) -> Tensor:
         """(M, C, H, W) the same place of another study of the same kind, zeros where it lacks a contrast."""
         found = torch.zeros(len(SLOTS), 3, *self._crop, dtype=torch.float16)
-        others = [n for n, s in enumerate(self._studies) if n != number and s.stripped == self._studies[number].stripped]
+        mine = self._studies[number]
+        others = [n for n, s in enumerate(self._studies) if s.patient != mine.patient and s.stripped == mine.stripped]
         if others:
             other = others[int(chance.integers(len(others)))]
             study, slices = self._studies[other], self._slices[other]
@@ -224,14 +235,15 @@ def _reacquired(images: Tensor, chance: np.random.Generator) -> Tensor:
     return ((images * field.exp() * gain + noise) * (images > 0)).clamp(0, 2)
 
 
-def _corner(head: Tensor, crop: tuple[int, int], chance: np.random.Generator) -> tuple[int, int]:
-    """Upper left corner of a crop whose centre lies in the head."""
+def _corner(head: Tensor, crop: tuple[int, int], chance: np.random.Generator, jitter: float) -> tuple[int, int]:
+    """Upper left corner of a crop whose centre lies in `head`, or up to `jitter` pixels beside it."""
     inside = torch.nonzero(head)
     point = inside[chance.integers(len(inside))] if len(inside) else torch.tensor(head.shape) // 2
     corner = []
     for axis in range(2):
         low, high = 0, max(0, head.shape[axis] - crop[axis])
-        corner.append(int(min(max(int(point[axis]) - crop[axis] // 2, low), high)))
+        place = int(point[axis]) + round(chance.uniform(-jitter, jitter))
+        corner.append(int(min(max(place - crop[axis] // 2, low), high)))
     return corner[0], corner[1]
 
 

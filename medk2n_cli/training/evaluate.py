@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -146,7 +146,8 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
         acquired = whole.volumes[target].array
         scale = measure_scale(target, acquired[study.deep])
         truth = cut(scale.apply(acquired) * study.head, packed.box)
-        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, rivals.voxels)}
+        voxels = replace(rivals.voxels, like=study.stripped)
+        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, voxels)}
         made |= {name: np.maximum(images[n], 0) for name, images in others.items()}
         keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}
         rows.append(

@@ -56,6 +56,8 @@ class _Run:
         tensors: dict[str, Tensor] = {}
         if resume:
             tensors, self.before = checkpoint.load(file)
+            if self.before.size != recipe.size:  # the twin with average fusion has the same tensors
+                raise ValueError(f"{file.name} holds a {self.before.size} network: go on with --size {self.before.size}")
         asked = recipe.encoder
         start = sam2.rebuild(self.before.encoder, asked) if resume else sam2.start(asked, recipe.size, recipe.encoder_weights)
         self.network = checkpoint.new_network(recipe.size, start)
@@ -209,7 +211,7 @@ class _Run:
         for n, target in enumerate(batch.want.tolist()):
             if float(out.fusion.key[n, aux]) > 0:
                 continue
-            if not spoiled:
+            if not spoiled and not self.recipe.only:
                 cell = network.past_gain[source, target]
                 network.past_gain[source, target] = cell + 0.01 * (gain[:, n].mean() - cell)
             would = (out.fusion.w_global[:, n, aux] >= out.fusion.threshold[:, n, aux]).float().mean()
@@ -225,7 +227,7 @@ class _Run:
         """Exponential moving average of the weights, faster while young."""
         decay = min(self.recipe.average, (1 + self.step_number) / (10 + self.step_number))
         live = self.network.state_dict()
-        floating = [k for k, v in live.items() if v.is_floating_point()]
+        floating = [k for k, v in live.items() if v.is_floating_point() and k.startswith(self.recipe.only)]
         torch._foreach_lerp_([self.average[k] for k in floating], [live[k] for k in floating], 1 - decay)
 
     def _report(self, terms: dict[str, Tensor], norm: float) -> None:

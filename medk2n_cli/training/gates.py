@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.tensors import ModelInput
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import SLOTS, PackedStudy
 from medk2n_cli.training.metrics import peak_of, rounded
@@ -185,6 +188,17 @@ def synthesise(network: AnyNetwork, images: Tensor, have: Tensor, want: Tensor, 
     out = network.decode(images, features, have, want, key, fusion, auto)
     head = int(out.chosen.float().mean() > 0.5)
     return Synthesised(out.heads[:, 0, head], out.expected_error[:, 0], gates, fusion.gain[:, 0].mean(0))
+
+
+def predictor(network: AnyNetwork) -> Callable[[ModelInput, Sequence[Modality]], NDArray[np.float32]]:
+    """The network as a function from packed inputs and targets to images (N, D, H, W), as `synthesise` makes them."""
+
+    def predict(given: ModelInput, want: Sequence[Modality]) -> NDArray[np.float32]:
+        have = torch.tensor([SLOTS.index(m) for m in given.have])
+        images = torch.from_numpy(given.slices(np.arange(given.depth)))
+        return np.stack([synthesise(network, images, have, torch.tensor([SLOTS.index(m)])).image.numpy() for m in want])
+
+    return predict
 
 
 def _decided(network: MedK2N, margin: Tensor, key: int, let_in: int | None) -> Tensor:

@@ -6,6 +6,7 @@ Net2Net (Chen et al. 2016) by the simplest way: blocks start as the identity, so
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,23 @@ import torch
 from medk2n_cli.training import checkpoint, sam2
 
 _BLOCK = re.compile(r"\.blocks\.\d+\.\d+\.")
+
+
+def as_twin(file: Path, out: Path) -> None:
+    """Write the `small` checkpoint `file` to `out` as the twin with average fusion, whose tensors are the same.
+
+    The twin then starts from features trained with gates for as many steps, and `fit --size average` goes on from there.
+
+    Raises:
+        ValueError: the checkpoint is of another size.
+    """
+    tensors, progress = checkpoint.load(file)
+    if progress.size != "small":
+        raise ValueError(f"{file.name} is a {progress.size} network; the twin is one of small")
+    averaged, extra = ({k: v for k, v in tensors.items() if k.startswith("ema.") is mine} for mine in (True, False))
+    began: dict[str, object] = {"twin of step": progress.step, "steps": 0, "seconds": 0}
+    as_average = replace(progress, size="average", history=(*progress.history, began))
+    checkpoint.save(out, {k.removeprefix("ema."): v for k, v in averaged.items()}, extra, as_average)
 
 
 def grow(file: Path, out: Path, seed: int = 1) -> int:

@@ -101,7 +101,9 @@ def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]
         rng = np.random.default_rng([77, number])
         lesions = _tumour(head, rng) if kind == "tumour" else ()
         # Without a scalp of its own, so that what lies deeper than 10 mm under the mask's edge is brain.
-        draw = replace(draw_study(head, 90000 + number), spacing=2.0, lesions=lesions, scalp=Scalp())
+        drawn = draw_study(head, 90000 + number)
+        thin = {m: replace(how, thickness=2.0) for m, how in drawn.acquisitions.items()}
+        draw = replace(drawn, spacing=2.0, acquisitions=thin, lesions=lesions, scalp=Scalp())
         modalities: list[Modality] = [m for m in SLOTS if m not in (Modality.DWI, Modality.ADC)]
         middle = (0.0, 0.0, float(rng.uniform(0, 20)))
         out = render(HeadTensors.of(head, torch.device("cpu")), draw, Window(middle, _WINDOW, 24), modalities)
@@ -132,7 +134,7 @@ def measure(network: MedK2N, case: _Case) -> tuple[list[LesionRow], list[dict[st
                 beside = case.head & (part | ~case.lesions)  # the rest of a lesion is no surroundings
                 for mm3, real, kept in contrasts(case.truth[target], made, part, beside, case.spacing):
                     rows.append(LesionRow(case.name, names, target.value, kind, mm3, real, kept))
-            if target is Modality.FLAIR:
+            if target is Modality.FLAIR and case.lesions.any():
                 real, ours = (best_dice(image, case.lesions, case.head) for image in (case.truth[target], made))
                 dice.append({"subject": case.name, "have": list(names), "real": round(real, 3), "made": round(ours, 3)})
     return rows, dice
@@ -175,6 +177,16 @@ def best_dice(image: FloatArray, lesions: BoolArray, head: BoolArray) -> float:
     return max(scores)
 
 
+def invented(network: MedK2N, case: _Case) -> list[dict[str, object]]:
+    """What every subset of a healthy head's other contrasts makes of its FLAIR: ``{subject, have, ml}`` each."""
+    others = [m for m in case.images if m is not Modality.FLAIR]
+    return [
+        {"subject": case.name, "have": [m.value for m in have], "ml": invented_ml(network, case, have, Modality.FLAIR)}
+        for k in range(1, len(others) + 1)
+        for have in combinations(others, k)
+    ]
+
+
 def invented_ml(network: MedK2N, case: _Case, have: Sequence[Modality], target: Modality) -> float:
     """ml of connected hyperintensity, at least 20 mm3 each, that the synthesised image shows and the truth does not.
 
@@ -189,8 +201,10 @@ def invented_ml(network: MedK2N, case: _Case, have: Sequence[Modality], target: 
     return float(sizes[sizes >= SIZES_MM3[0][0]].sum() / 1000)
 
 
-def summary(rows: Sequence[LesionRow], dice: Sequence[Mapping[str, object]], invented: Sequence[float]) -> dict[str, object]:
-    """Medians of the contrast kept by target, kind and size; Dice; invented volume."""
+def summary(
+    rows: Sequence[LesionRow], dice: Sequence[Mapping[str, object]], made_up: Sequence[Mapping[str, object]]
+) -> dict[str, object]:
+    """Medians of the contrast kept by target, kind, inputs and size; Dice; invented volume by inputs; of how many subjects."""
     kept: dict[str, dict[str, object]] = {}
     for kind in sorted({r.kind for r in rows}):
         for target in TARGETS:
@@ -205,14 +219,32 @@ def summary(rows: Sequence[LesionRow], dice: Sequence[Mapping[str, object]], inv
             for name, found in (("all subsets", list(dice)), ("two inputs or more", several))
             if found
         },
-        "invented_ml_in_healthy_heads": {"mean": round(float(np.mean(invented)), 3), "max": round(float(np.max(invented)), 3)}
-        if invented
-        else {},
+        "invented_ml_in_healthy_heads": _by_inputs(made_up, "ml"),
+        "subjects": {kind: sorted({r.subject for r in rows if r.kind == kind}) for kind in sorted({r.kind for r in rows})},
+    }
+
+
+def _by_inputs(found: Sequence[Mapping[str, object]], key: str) -> dict[str, object]:
+    """Mean, median and maximum of `key`, over all and for each subset of inputs."""
+    if not found:
+        return {}
+    by_name: dict[str, list[float]] = {}
+    for row in found:
+        by_name.setdefault("+".join(row["have"]), []).append(float(str(row[key])))  # type: ignore[arg-type]
+    each = [v for values in by_name.values() for v in values]
+    return {
+        "heads": len({str(r["subject"]) for r in found}),
+        "mean": round(float(np.mean(each)), 3),
+        "median": round(float(np.median(each)), 3),
+        "max": round(max(each), 3),
+        "mean_by_inputs": {name: round(float(np.mean(values)), 3) for name, values in by_name.items()},
     }
 
 
 def _by_size(rows: Sequence[LesionRow]) -> dict[str, object]:
     told: dict[str, object] = {"median": round(float(np.median([r.kept for r in rows])), 3), "lesions": len(rows)}
+    names = dict.fromkeys("+".join(r.have) for r in rows)
+    told["by_inputs"] = {n: round(float(np.median([r.kept for r in rows if "+".join(r.have) == n])), 3) for n in names}
     for low, high in SIZES_MM3:
         sized = [r.kept for r in rows if low <= r.mm3 < high]
         name = f"{low}-{high} mm3" if high < 10**6 else f"over {low} mm3"

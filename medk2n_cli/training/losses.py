@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from medk2n_cli.training.dataset import Batch
@@ -55,16 +57,26 @@ def contrast_loss(heads: Tensor, batch: Batch) -> Tensor:
     """By how much lesions stand out less, or more, than they should: heads (B, N, 2, H, W) -> mean over lesions.
 
     The other image losses answer the likelier of fluid and lesion, lesion by lesion; a small one hardly counts there.
-    Here each counts about once, whatever its size.
+    Here each piece of a slice counts once, whatever its size.
     """
     lesion = (batch.weight > 1).float()
     grown = F.max_pool2d(lesion[:, None], 2 * _RING_MM + 1, stride=1, padding=_RING_MM)[:, 0]
     ring = grown * (1 - lesion) * (batch.weight > 0.5)
-    share = lesion * (_nearby(ring) > 0) / (_nearby(lesion) + 1e-4)
+    share = _each_once(lesion * (_nearby(ring) > 0))
     masks = lesion[:, None, None], ring[:, None, None]
     wanted = local_contrast(batch.truth[:, :, None], *masks)
     missed = (local_contrast(heads.float(), *masks) - wanted).abs().mean((1, 2))
     return (missed * share).sum() / share.sum().clamp_min(1.0)
+
+
+def _each_once(masks: Tensor) -> Tensor:
+    """(B, H, W) masks -> 1 / area of the connected piece that a pixel belongs to, 0 outside."""
+    shares = []
+    for mask in masks.cpu().numpy() > 0:
+        labels, _ = ndimage.label(mask)
+        area = np.maximum(np.bincount(labels.ravel()), 1)
+        shares.append(torch.from_numpy((mask / area[labels]).astype(np.float32)))
+    return torch.stack(shares).to(masks.device)
 
 
 def image_losses(out: Outputs, batch: Batch, w: LossWeights) -> dict[str, Tensor]:

@@ -66,13 +66,21 @@ def lesion_mask(folder: Path, aligned: AlignedStudy, box: Box, name: str = "lesi
     return cut(resample(mask, aligned.grid).array * aligned.head, box) > 0.5
 
 
-def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str]) -> tuple[Path, ...]:
+def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str], must_exist: bool = False) -> tuple[Path, ...]:
     """Every study folder below `places` with at least two contrasts; one that fails is logged and left out.
 
     A place that holds prepared studies (``*.npz``, say of `bundle`) gives these.
+
+    Raises:
+        ValueError: a name of `held_out` is no study below `places`, which may be a slip of the pen (`must_exist`).
     """
-    found = [f for place in places for f in sorted(place.glob("*.npz")) if f.stem not in held_out]
-    for folder in _study_folders(places):
+    prepared = [f for place in places for f in sorted(place.glob("*.npz"))]
+    folders = list(_study_folders(places))
+    known = {f.stem for f in prepared} | {study_name(f) for f in folders}
+    if must_exist and (unknown := set(held_out) - known):
+        raise ValueError(f"to hold out, but not there: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    found = [f for f in prepared if f.stem not in held_out]
+    for folder in folders:
         if study_name(folder) in held_out:
             continue
         try:
@@ -104,7 +112,7 @@ def training_voxels(files: Sequence[Path]) -> TrainingVoxels:
     for file in files:
         stored = np.load(file)
         images = {SLOTS[s]: stored["images"][n].astype(np.float32) for n, s in enumerate(stored["slots"])}
-        studies.append((images, stored["head"]))
+        studies.append((images, stored["head"], bool(stored["stripped"])))
     return TrainingVoxels.of(studies)
 
 

@@ -28,7 +28,7 @@ from medk2n_cli.model.session import Session, open_session, run
 from medk2n_cli.model.store import Weights
 from medk2n_cli.training.dataset import SLOTS, PackedStudy, Sample
 from medk2n_cli.training.export import keep
-from medk2n_cli.training.gates import PackedSlices, questions
+from medk2n_cli.training.gates import questions
 
 MOST_DB_LOST = 0.1
 ROUNDED = re.compile(r"\.blocks\.|\.down\.|\.hidden\.")
@@ -157,16 +157,13 @@ class _Both:
 
 
 def _losses(both: _Both, study: PackedStudy) -> Iterator[Loss]:
-    """Every proper subset of a study's contrasts and every contrast it lacks, on 16 slices."""
-    volume = PackedSlices.of(study)
-    head = volume.head.numpy() > 0
+    """Every proper subset of a study's contrasts and every contrast it lacks, on all of its slices."""
+    head = study.head.numpy() > 0
     modalities = [SLOTS[s] for s in study.slots]
     for have, target in questions(len(modalities), 1):
-        # The centre slices alone, as a study of thick slices: each one's neighbours are the next ones.
-        stack = np.ascontiguousarray(volume.images[:, list(have), 1].transpose(0, 1).numpy())
-        given = ModelInput(stack, tuple(modalities[h] for h in have))
+        given = ModelInput(study.images[list(have)].float().numpy(), tuple(modalities[h] for h in have))
         before, after = both.ask(given, modalities[target])
-        truth = volume.images[:, target, 1].numpy()
+        truth = study.images[target].float().numpy()
         errors = [float(np.square(a.synthesised[0] - truth)[head].mean()) for a in (before, after)]
         yield Loss(
             study.name,

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.tensors import ModelInput
 from medk2n_cli.training.network import Fusion, MedK2N, Size
 
 _LATENT, _WIDTH = 16, 32
-_BATCH = 8
 
 
 class AverageFusion(MedK2N):
@@ -110,22 +103,3 @@ class _LatentDecoder(nn.Module):
 
 def _conv(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.01))
-
-
-def predictor(network: MedK2N | MMSynthesis) -> Callable[[ModelInput, Sequence[Modality]], NDArray[np.float32]]:
-    """The network as a function from packed inputs and targets to images (N, D, H, W), slice by slice."""
-
-    @torch.no_grad()
-    def predict(given: ModelInput, want: Sequence[Modality]) -> NDArray[np.float32]:
-        slots = list(Modality)
-        have, wanted = (torch.tensor([slots.index(m) for m in ms]) for ms in (given.have, want))
-        auto = torch.full((len(wanted), len(have)), -1.0), torch.full((len(wanted),), -1)
-        parts = []
-        for numbers in given.batches(_BATCH):
-            images = torch.from_numpy(given.slices(numbers))
-            extra = () if isinstance(network, MMSynthesis) else auto
-            made = network(images, have, wanted, *extra)
-            parts.append(made if isinstance(made, Tensor) else made.synthesised)
-        return np.ascontiguousarray(torch.cat(parts).transpose(0, 1).numpy())
-
-    return predict

@@ -60,6 +60,7 @@ def test_text_around_the_markers_stays() -> None:
 
 def test_origins_are_told_with_what_is_known_of_them() -> None:
     known = {"r2": 0.5, "r2_window_free": 0.6, "r2_deep_window_free": 0.7}
-    text = measured({"ours": {"steps": 3, "a": known, "b": {"r2": 0.4}, "mean": {"r2": 0.45}}})
+    text = measured({"ours": {"steps": 3, "trained_on": ["b"], "a": known, "b": {"r2": 0.4}, "mean": {"r2": 0.45}}})
     assert "| a | 0.500, W 0.600, deep 0.700 |" in text
-    assert "| b | 0.400 |" in text
+    assert "| b | 0.400 * |" in text, "trained on"
+    assert "| mean of those never trained on | 0.500 (1 studies) |" in text

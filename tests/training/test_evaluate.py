@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from medk2n_cli.core.tensors import ModelInput  # noqa: E402
 from medk2n_cli.model.device import choose_device  # noqa: E402
 from medk2n_cli.model.session import open_session  # noqa: E402
 from medk2n_cli.model.store import Weights  # noqa: E402
+from medk2n_cli.training.__main__ import main  # noqa: E402
 from medk2n_cli.training.evaluate import Rivals, _around, evaluate, summary  # noqa: E402
 from medk2n_cli.training.metrics import ssim_by_slice  # noqa: E402
 from medk2n_cli.training.prepare import prepare_all, training_voxels  # noqa: E402
@@ -40,6 +43,16 @@ def test_every_subset_is_scored_beside_baselines_and_rivals(tmp_path: Path, tiny
     assert len(told["expected_error_reliability"]) == 10
     predicted = [p for p, _ in told["expected_error_reliability"]]
     assert predicted == sorted(predicted)
+
+
+def test_weights_are_not_measured_on_what_they_were_trained_on(tmp_path: Path, tiny: Weights) -> None:
+    study = phantom.write_study(tmp_path / "one", (T1, T2))
+    card = replace(tiny.card, training={**tiny.card.training, "real_studies": ["one"]})
+    file = tmp_path / "own.onnx"
+    file.write_bytes(tiny.file.read_bytes())
+    file.with_suffix(".json").write_text(json.dumps(card.to_dict()), encoding="utf-8")
+    with pytest.raises(ValueError, match="one: these weights were trained on it"):
+        main(["evaluate", str(study), "--weights", str(file), "--cache", str(tmp_path / "cache")])
 
 
 def test_means_of_neighbours_leave_out_what_lies_beyond_the_head() -> None:

@@ -8,9 +8,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training room needs the train extra")
 
 from medk2n_cli.training import checkpoint, network  # noqa: E402
-from medk2n_cli.training.grow import grow  # noqa: E402
+from medk2n_cli.training.grow import as_twin, grow  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
+from medk2n_cli.training.twins import AverageFusion  # noqa: E402
 
 SHALLOW = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=3)
 DEEP = replace(SHALLOW, encoder_blocks=(2, 1, 1, 1), decoder_blocks=(3, 2, 1, 1))
@@ -61,3 +62,18 @@ def test_a_network_does_not_shrink(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(network.SIZES, "small", SHALLOW)
     with pytest.raises(ValueError, match="lacks nothing but blocks"):
         grow(tmp_path / "old", tmp_path / "new")
+
+
+def test_the_twin_with_average_fusion_begins_where_the_gated_network_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(network.SIZES, "small", SHALLOW)
+    before = stored(tmp_path / "old", SHALLOW)
+    as_twin(tmp_path / "old", tmp_path / "twin")
+    twin, progress = checkpoint.load_any(tmp_path / "twin")
+    assert isinstance(twin, AverageFusion)
+    assert (progress.size, progress.step) == ("average", 7)
+    assert progress.history[-1]["twin of step"] == 7, "so that nobody takes it for one trained from nothing"
+    assert torch.equal(twin.modal, before.modal)
+    with pytest.raises(ValueError, match="is a average network"):
+        as_twin(tmp_path / "twin", tmp_path / "again")

@@ -11,6 +11,8 @@ from medk2n_cli.core.modality import Modality  # noqa: E402
 from medk2n_cli.training import lesions  # noqa: E402
 from medk2n_cli.training.lesions import LesionRow, best_dice, contrasts, invented_ml, simulated_cases  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
+from medk2n_cli.training.simulate.draw import Draw  # noqa: E402
+from medk2n_cli.training.simulate.render import render  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
@@ -82,7 +84,8 @@ def test_tumours_are_measured_in_every_subset() -> None:
     rows, dice = lesions.measure(network, case)
     assert {r.target for r in rows} == {"FLAIR", "T2"}
     assert len(dice) == 7
-    told = lesions.summary(rows, dice, [0.1])
+    told = lesions.summary(rows, dice, [])
+    assert told["subjects"]["tumour"] == ["tumour 0"]
     assert set(told["contrast_kept"]) == {f"{kind} in {t}" for kind in ("tumour", "tumour's oedema") for t in ("FLAIR", "T2")}
 
 
@@ -107,4 +110,38 @@ def test_whoever_answers_the_truth_keeps_every_lesion_whatever_noise_was_acquire
 def test_medians_are_told_by_size() -> None:
     rows = [LesionRow("a", ("T1",), "FLAIR", "MS lesion", mm3, 0.5, made) for mm3, made in ((50, 0.1), (60, 0.2), (600, 0.4))]
     told = lesions.summary(rows, [], [])["contrast_kept"]["MS lesion in FLAIR"]
-    assert told == {"median": 0.4, "lesions": 3, "20-100 mm3": 0.3, "over 500 mm3": 0.8}
+    assert told == {"median": 0.4, "lesions": 3, "by_inputs": {"T1": 0.4}, "20-100 mm3": 0.3, "over 500 mm3": 0.8}
+
+
+def test_what_is_invented_is_told_for_every_subset_of_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MedK2N(TINY, text_vectors()).eval()
+    case = simulated_cases([formula_head()], "healthy", 1)[0]
+    truth = case.truth[FLAIR]
+    bright = np.where(spot(truth.shape), 1.9, truth)
+    monkeypatch.setattr(lesions._Case, "make", lambda self, network, have, target: bright if have == (T1C,) else truth)
+    found = lesions.invented(network, case)
+    assert len(found) == 7
+    told = lesions.summary([], [], found)["invented_ml_in_healthy_heads"]
+    assert (told["heads"], told["median"], told["max"]) == (1, 0.0, pytest.approx(1.0, rel=0.05))
+    assert told["mean_by_inputs"]["T1C"] == told["max"]
+    assert told["mean_by_inputs"]["T1+T2"] == 0
+
+
+def test_a_study_without_a_mask_has_no_dice() -> None:
+    torch.manual_seed(0)
+    network = MedK2N(TINY, text_vectors()).eval()
+    case = simulated_cases([formula_head()], "healthy", 1)[0]
+    assert lesions.measure(network, case) == ([], [])
+
+
+def test_simulated_slices_are_as_thick_as_they_are_apart() -> None:
+    drawn = []
+
+    def spy(head: object, draw: Draw, *rest: object) -> object:
+        drawn.append(draw)
+        return render(head, draw, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesions, "render", spy)
+        simulated_cases([formula_head()], "healthy", 2)
+    assert {a.thickness for draw in drawn for a in draw.acquisitions.values()} == {2.0}

@@ -40,6 +40,16 @@ def test_a_small_lesion_lost_costs_as_much_as_a_large_one() -> None:
     assert _loss(batch, small) == pytest.approx(_loss(batch, large), rel=0.1)
 
 
+def test_a_tumour_counts_as_one_lesion() -> None:
+    batch = _batch()
+    tumour = slice(5, 45), slice(5, 45)
+    batch.truth[1, :, *tumour] += 0.3
+    batch.weight[1, *tumour] = LESION_WEIGHT
+    lost = batch.truth.clone()
+    lost[1, :, *tumour] -= 0.3
+    assert _loss(batch, lost) == pytest.approx(0.3 / 4, rel=0.1)
+
+
 def test_a_lesion_made_too_bright_costs_too() -> None:
     batch = _batch()
     bright = batch.truth.clone()

@@ -16,13 +16,14 @@ from medk2n_cli.training import checkpoint, losses  # noqa: E402
 from medk2n_cli.training.corrupt import KINDS, corrupt  # noqa: E402
 from medk2n_cli.training.export import Disagreement, Measured, export  # noqa: E402
 from medk2n_cli.training.fit import Sources, _Run, fit  # noqa: E402
+from medk2n_cli.training.gates import predictor  # noqa: E402
 from medk2n_cli.training.merge import merge  # noqa: E402
 from medk2n_cli.training.metrics import protocol_h, protocol_p, protocol_w  # noqa: E402
 from medk2n_cli.training.network import MedK2N, Size  # noqa: E402
 from medk2n_cli.training.recipe import Recipe  # noqa: E402
 from medk2n_cli.training.simulate.heads import store_head  # noqa: E402
 from medk2n_cli.training.text import text_vectors  # noqa: E402
-from medk2n_cli.training.twins import AverageFusion, predictor  # noqa: E402
+from medk2n_cli.training.twins import AverageFusion  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
 TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=3)
@@ -159,12 +160,19 @@ def test_only_the_gain_is_trained_where_only_it_is_asked_for(sources: Sources, t
     before = checkpoint.load(start)[0]
     fit(replace(recipe(), minutes=0, steps=6, only="preweight.gain"), sources, start, resume=True)
     after, progress = checkpoint.load(start)
-    moved = {n for n in before if n.startswith("live.") and not torch.equal(before[n], after[n])} - {"live.past_gain"}
-    assert moved
-    assert all(n.startswith("live.preweight.gain") for n in moved)
+    moved = {n for n in before if not n.startswith("adam.") and not torch.equal(before[n], after[n])}
+    assert {n.partition(".")[0] for n in moved} == {"live", "ema"}
+    assert all(n.partition(".")[2].startswith("preweight.gain") for n in moved), "neither buffers nor averages of the rest"
     assert progress.history[-1]["only"] == "preweight.gain"
     with pytest.raises(ValueError, match="no parameter"):
         fit(replace(recipe(), minutes=0, steps=1, only="nothing"), sources, start, resume=True)
+
+
+def test_a_checkpoint_does_not_turn_into_another_kind_of_network(sources: Sources, tmp_path: Path) -> None:
+    file = fit(replace(recipe(), minutes=0, steps=1), sources, tmp_path / "run.safetensors", resume=False)
+    stored = checkpoint.load(file)[1].size
+    with pytest.raises(ValueError, match=f"go on with --size {stored}"):
+        fit(replace(recipe(), minutes=0, steps=1, size="average"), sources, file, resume=True)
 
 
 def test_merged_runs_go_on(sources: Sources, tmp_path: Path) -> None:

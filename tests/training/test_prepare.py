@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the training room needs the train extra")
 
 from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.training.commands import _held_out  # noqa: E402
 from medk2n_cli.training.fit import Sources, fit  # noqa: E402
 from medk2n_cli.training.prepare import bundle, prepare, prepare_all  # noqa: E402
 from medk2n_cli.training.recipe import Recipe  # noqa: E402
@@ -42,7 +44,7 @@ def lay_out(root: Path) -> Path:
 
 
 def test_common_layouts_are_found_and_named_by_subject(tmp_path: Path) -> None:
-    files = prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-02"])
+    files = prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-02"])  # not there: evaluation asks so
     found = {f.stem: [list(Modality)[s] for s in np.load(f)["slots"]] for f in files}
     assert found == {
         "BraTS-GLI-00005-000": [T1, T1C, T2, FLAIR],
@@ -54,6 +56,12 @@ def test_common_layouts_are_found_and_named_by_subject(tmp_path: Path) -> None:
 def test_held_out_studies_are_left_out(tmp_path: Path) -> None:
     files = prepare_all([lay_out(tmp_path / "data") / "isles"], tmp_path / "cache", ["sub-strokecase0001_ses-0001"])
     assert files == ()
+
+
+def test_a_slip_in_the_name_of_what_is_held_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not there: sub-1; there are .*sub-01"):
+        prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-1"], must_exist=True)
+    assert _held_out(Namespace(hold_out="sub-01, sub-02 ,")) == ("sub-01", "sub-02")
 
 
 def test_fine_tuning_on_a_folder_of_studies(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ torch = pytest.importorskip("torch", reason="the training room needs the train e
 
 import onnx  # noqa: E402
 
+from medk2n_cli.core.modality import Modality  # noqa: E402
+from medk2n_cli.core.tensors import ModelInput, ModelOutput  # noqa: E402
 from medk2n_cli.model.device import choose_device  # noqa: E402
 from medk2n_cli.model.selftest import difference  # noqa: E402
 from medk2n_cli.model.session import open_session  # noqa: E402
 from medk2n_cli.model.store import Weights, find  # noqa: E402
 from medk2n_cli.training import quantise as module  # noqa: E402
-from medk2n_cli.training.dataset import PackedStudy, Sample, training_slices  # noqa: E402
+from medk2n_cli.training.dataset import SLOTS, PackedStudy, Sample, training_slices  # noqa: E402
 from medk2n_cli.training.quantise import Loss, TooRough, quantise, summary  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
@@ -74,6 +76,21 @@ def test_the_variant_runs_as_weights_of_its_own_name_and_says_what_it_lost(made:
     assert (list(told["db_lost_mean_by_subject"]), told["questions"]) == (["held-out"], 9)
     assert told["db_lost_most"] > 0, "eight bits leave a trace"
     assert told["db_lost_mean"] <= module.MOST_DB_LOST
+
+
+def test_the_variant_is_checked_on_slices_beside_their_own_neighbours(made: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ModelInput] = []
+    asked = module._Both.ask
+
+    def spy(both: module._Both, given: ModelInput, want: Modality) -> tuple[ModelOutput, ModelOutput]:
+        seen.append(given)
+        return asked(both, given, want)
+
+    monkeypatch.setattr(module._Both, "ask", spy)
+    both = module._Both(*(open_session(w, choose_device("cpu")) for w in (find(str(TINY)), made)))
+    assert len(list(module._losses(both, study()))) == 9
+    whole = study().images.float().numpy()
+    assert all(np.array_equal(given.stack, whole[[study().slots.index(SLOTS.index(m)) for m in given.have]]) for given in seen)
 
 
 def test_a_variant_that_loses_too_much_is_refused_and_what_is_there_stays(
