@@ -155,18 +155,28 @@ def _lesions(metrics: Told) -> str:
     ]
     subjects = "; ".join(f"{kind}: {_who(names)}" for kind, names in told["subjects"].items())
     dice = "; ".join(f"{name}: {d['made']:.2f} against {d['real']:.2f}" for name, d in told["dice_FLAIR"].items())
-    invented = told["invented_ml_in_healthy_heads"]
     return "\n\n".join(
         (
             "### Lesions",
             _table(("contrast to the surroundings kept", "lesions x subsets", "median", "by inputs", "by size"), rows),
             f"Of {subjects}; simulated heads are slabs of 48 mm, from label maps that training used too.",
             f"Dice of the best threshold on synthesised against acquired FLAIR: {dice}. "
-            f"Hyperintensity invented in the FLAIR of {invented['heads']} healthy simulated heads, all subsets of T1, T1C, T2: "
-            f"{invented['mean']:.2f} ml on average, {invented['median']:.2f} ml on the median, {invented['max']:.2f} ml at most; "
-            f"means by inputs: {', '.join(f'{k} {v:.2f}' for k, v in invented['mean_by_inputs'].items())}.",
+            "Hyperintensity invented in the FLAIR of healthy simulated heads, from all subsets of T1, T1C and T2:",
+            _table(
+                ("ml", "heads", "mean", "median", "at most", "mean by inputs"),
+                [
+                    _invented(place, told[f"invented_ml_in_healthy_{place.replace(' ', '_')}"])
+                    for place in ("heads", "white matter")
+                ],
+            ),
         )
     )
+
+
+def _invented(place: str, told: Told) -> tuple[object, ...]:
+    by_inputs = ", ".join(f"{k} {v:.2f}" for k, v in told["mean_by_inputs"].items())
+    numbers = (f"{told[key]:.2f}" for key in ("mean", "median", "max"))
+    return ("all of the brain" if place == "heads" else place, told["heads"], *numbers, by_inputs)
 
 
 def _who(names: list[str]) -> str:

@@ -26,7 +26,7 @@ from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Lesion, Scalp, draw_study
 from medk2n_cli.training.simulate.heads import Head
 from medk2n_cli.training.simulate.render import Window, render
-from medk2n_cli.training.simulate.tissue import CLASS
+from medk2n_cli.training.simulate.tissue import CLASS, WHITE
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -75,6 +75,7 @@ class _Case:
     lesions: BoolArray
     spacing: float
     parts: Mapping[str, BoolArray]
+    white: BoolArray  # white matter but for its edge; of real studies the head
 
     def make(self, network: MedK2N, have: Sequence[Modality], target: Modality) -> FloatArray:
         given = ModelInput(np.stack([self.images[m] for m in have]), tuple(have))
@@ -90,7 +91,7 @@ def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
     lesions = lesion_mask(folder, aligned, packed.box, mask)
     images = dict(zip(packed.input.have, packed.input.stack, strict=True))
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
-    return _Case(folder.name, images, images, head, lesions, aligned.grid.spacing[2], {"MS lesion": lesions})
+    return _Case(folder.name, images, images, head, lesions, aligned.grid.spacing[2], {"MS lesion": lesions}, head)
 
 
 def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:
@@ -110,7 +111,8 @@ def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]
         images, truth = ({m: seen[m].numpy() for m in modalities} for seen in (out.acquired, out.clean))
         classes = out.lesion.numpy()
         parts = {kind: classes > 0, "tumour's oedema": classes == CLASS["oedema"]}
-        cases.append(_Case(f"{kind} {number}", images, truth, out.head.numpy(), classes > 0, 2.0, parts))
+        white = ndimage.binary_erosion(np.isin(out.tissue.numpy(), WHITE), np.ones((1, 3, 3), bool))
+        cases.append(_Case(f"{kind} {number}", images, truth, out.head.numpy(), classes > 0, 2.0, parts, white))
     return cases
 
 
@@ -178,24 +180,28 @@ def best_dice(image: FloatArray, lesions: BoolArray, head: BoolArray) -> float:
 
 
 def invented(network: MedK2N, case: _Case) -> list[dict[str, object]]:
-    """What every subset of a healthy head's other contrasts makes of its FLAIR: ``{subject, have, ml}`` each."""
+    """What every subset of a healthy head's other contrasts makes of its FLAIR, in all of the brain and in its white matter.
+
+    The white matter is where MS lesions lie; cortex may be brighter than the truth because another FLAIR shows it brighter.
+    """
     others = [m for m in case.images if m is not Modality.FLAIR]
-    return [
-        {"subject": case.name, "have": [m.value for m in have], "ml": invented_ml(network, case, have, Modality.FLAIR)}
-        for k in range(1, len(others) + 1)
-        for have in combinations(others, k)
-    ]
+    rows: list[dict[str, object]] = []
+    for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
+        made = case.make(network, have, Modality.FLAIR)
+        total, white = (invented_ml(made, case, Modality.FLAIR, where) for where in (case.head, case.white))
+        rows.append({"subject": case.name, "have": [m.value for m in have], "ml": total, "ml_white": white})
+    return rows
 
 
-def invented_ml(network: MedK2N, case: _Case, have: Sequence[Modality], target: Modality) -> float:
-    """ml of connected hyperintensity, at least 20 mm3 each, that the synthesised image shows and the truth does not.
+def invented_ml(made: FloatArray, case: _Case, target: Modality, where: BoolArray) -> float:
+    """ml of connected hyperintensity, at least 20 mm3 each, that `made` (D, H, W) shows and the truth does not.
 
     Against the truth without its coil profile: where the coil dims an acquired image, every healthy cortex looks too bright.
     """
-    made, truth = case.make(network, have, target), case.truth[target]
+    truth = case.truth[target]
     inside = ndimage.binary_erosion(case.head, np.ones((1, 3, 3), bool), iterations=10)
     median = float(np.median(truth[inside]))
-    bright = inside & (made > _BRIGHT * median) & (made > ndimage.maximum_filter(truth, (1, 3, 3)) + _BRIGHTER)
+    bright = inside & where & (made > _BRIGHT * median) & (made > ndimage.maximum_filter(truth, (1, 3, 3)) + _BRIGHTER)
     labels, count = ndimage.label(bright)
     sizes = ndimage.sum_labels(bright, labels, np.arange(1, count + 1)) * case.spacing
     return float(sizes[sizes >= SIZES_MM3[0][0]].sum() / 1000)
@@ -220,6 +226,7 @@ def summary(
             if found
         },
         "invented_ml_in_healthy_heads": _by_inputs(made_up, "ml"),
+        "invented_ml_in_healthy_white_matter": _by_inputs(made_up, "ml_white"),
         "subjects": {kind: sorted({r.subject for r in rows if r.kind == kind}) for kind in sorted({r.kind for r in rows})},
     }
 

@@ -50,23 +50,21 @@ def test_the_best_threshold_finds_bright_lesions_and_no_dark_ones() -> None:
     assert best_dice(1 - image, mask, head) < 0.2
 
 
-def test_hyperintensity_that_the_truth_lacks_is_invented(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = MedK2N(TINY, text_vectors()).eval()
+def test_hyperintensity_that_the_truth_lacks_is_invented() -> None:
     case = simulated_cases([formula_head()], "healthy", 1)[0]
     truth = case.truth[FLAIR]
     assert not case.lesions.any()
     for spots, ml in ((truth, 0.0), (np.where(spot(truth.shape), 1.9, truth), 10 * 10 * 5 * 2.0 / 1000)):
-        monkeypatch.setattr(lesions._Case, "make", lambda self, *_, made=spots: made)
-        assert invented_ml(network, case, (T1, T2), FLAIR) == pytest.approx(ml, rel=0.05)
+        assert invented_ml(spots, case, FLAIR, case.head) == pytest.approx(ml, rel=0.05)
+    assert invented_ml(spots, case, FLAIR, ~spot(truth.shape)) == 0, "only where it is asked for"
+    assert 0 < case.white.sum() < case.head.sum()
 
 
-def test_cortex_that_a_coil_dims_in_the_acquired_image_is_not_invented(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = MedK2N(TINY, text_vectors()).eval()
+def test_cortex_that_a_coil_dims_in_the_acquired_image_is_not_invented() -> None:
     case = simulated_cases([formula_head()], "healthy", 1)[0]
     healthy = np.where(spot(case.head.shape), 1.2, case.truth[FLAIR]).astype(np.float32)  # bright, but truly so
     dimmed = replace(case, images={**case.images, FLAIR: healthy * 0.5}, truth={**case.truth, FLAIR: healthy})
-    monkeypatch.setattr(lesions._Case, "make", lambda self, *_: healthy)
-    assert invented_ml(network, dimmed, (T1, T2), FLAIR) == 0
+    assert invented_ml(healthy, dimmed, FLAIR, case.head) == 0
 
 
 def spot(shape: tuple[int, ...]) -> np.ndarray:

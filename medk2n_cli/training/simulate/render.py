@@ -55,12 +55,14 @@ class Rendered:
         clean: (slices, H, W) without them: what a network should answer.
         head: (slices, H, W) bool.
         lesion: (slices, H, W) uint8 class of a lesion, else 0.
+        tissue: (slices, H, W) uint8 class of everything in the head (`TISSUES`).
     """
 
     acquired: dict[Modality, Tensor]
     clean: dict[Modality, Tensor]
     head: Tensor
     lesion: Tensor
+    tissue: Tensor
 
 
 def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Modality]) -> Rendered:
@@ -79,7 +81,7 @@ def render(source: HeadTensors, draw: Draw, window: Window, modalities: list[Mod
     maps = _maps(classes, draw, chance)
     middle = fine.middles
     head = classes > 0 if draw.strip_mm is not None else dilated(classes > 0, draw.scalp.air)
-    out = Rendered({}, {}, head[middle], lesion[middle].to(torch.uint8))
+    out = Rendered({}, {}, head[middle], lesion[middle].to(torch.uint8), classes[middle].to(torch.uint8))
     for modality in modalities:
         acquisition = draw.acquisitions[modality]
         true = signal(acquisition.sequence, maps)
