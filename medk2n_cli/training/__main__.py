@@ -64,10 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     merge.set_defaults(run=commands.run_merge)
 
-    grow = verbs.add_parser("grow", help="a checkpoint from before its size got more blocks, ready to go on from")
+    grow = verbs.add_parser(
+        "grow", help="a checkpoint of before its size got more blocks, or the twin of small, ready for fit --resume"
+    )
     grow.add_argument("checkpoint", type=Path)
     grow.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    grow.add_argument("--as-twin", action="store_true", help="no new blocks: go on with it by fit --size average")
+    grow.add_argument("--as-twin", action="store_true", help="no new blocks: the twin, for fit --size average --resume")
     grow.set_defaults(run=commands.run_grow)
 
     bundle = verbs.add_parser("bundle", help="all that fit reads, small: for a GPU machine that holds nothing else")

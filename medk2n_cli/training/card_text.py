@@ -100,7 +100,7 @@ def _number(value: object) -> str:
 
 
 def _gates(metrics: Told) -> str:
-    tests = {name: told for name, told in metrics.items() if name.startswith("gate test")}
+    tests = {name: told for name, told in metrics.items() if "within_0.1_dB" in told}
     if not tests:
         return ""
     parts = ["### The gate test"]
@@ -112,7 +112,7 @@ def _gates(metrics: Told) -> str:
         ]
         header = ("auxiliary", "cases", "gate open", "within 0.1 dB of the run without it, or better", "mean dB lost by it")
         parts += [f"{name}:", _table(header, rows)]
-        if name == "gate test":  # a twin has no gates to tell of
+        if told.get("gated", True):  # a twin has no gates to tell of
             parts.append(_gates_closed(told))
     return "\n\n".join(parts)
 
@@ -141,8 +141,12 @@ def _share(value: float | None) -> str:
 
 def _lesions(metrics: Told) -> str:
     told = metrics.get("lesions")
-    if not told:
-        return ""
+    parts = [_contrast_kept(told), _dice(told["dice_FLAIR"]), _all_invented(told)] if told else []
+    return "\n\n".join(["### Lesions", *filter(None, parts)]) if parts else ""
+
+
+def _contrast_kept(told: Told) -> str:
+    """Medians by contrast and kind of lesion, and whose lesions these are."""
     rows = [
         (
             name,
@@ -153,37 +157,37 @@ def _lesions(metrics: Told) -> str:
         )
         for name, kept in told["contrast_kept"].items()
     ]
-    subjects = "; ".join(f"{kind}: {_who(names)}" for kind, names in told["subjects"].items())
-    dice = "; ".join(f"{name}: {d['made']:.2f} against {d['real']:.2f}" for name, d in told["dice_FLAIR"].items())
-    return "\n\n".join(
-        (
-            "### Lesions",
-            _table(("contrast to the surroundings kept", "lesions x subsets", "median", "by inputs", "by size"), rows),
-            f"Of {subjects}; simulated heads are slabs of 48 mm, from label maps that training used too.",
-            f"Dice of the best threshold on synthesised against acquired FLAIR: {dice}. "
-            "Hyperintensity invented in the FLAIR of healthy simulated heads, from all subsets of T1, T1C and T2:",
-            _table(
-                ("ml", "heads", "mean", "median", "at most", "mean by inputs"),
-                [
-                    _invented(place, told[f"invented_ml_in_healthy_{place.replace(' ', '_')}"])
-                    for place in ("heads", "white matter")
-                ],
-            ),
-        )
+    if not rows:
+        return ""
+    subjects = "; ".join(
+        f"{kind}: " + (", ".join(names) if kind == "MS lesion" else f"{len(names)} simulated heads")
+        for kind, names in told["subjects"].items()
     )
+    heads = "Simulated heads are slabs of 48 mm, from label maps that training used too."
+    table = _table(("contrast to the surroundings kept", "lesions x subsets", "median", "by inputs", "by size"), rows)
+    return f"{table}\n\n{subjects}. {heads}"
+
+
+def _dice(told: Told) -> str:
+    if not told:
+        return ""
+    numbers = "; ".join(f"{name}: {d['made']:.2f} against {d['real']:.2f}" for name, d in told.items())
+    return f"Dice of the best threshold on synthesised against acquired FLAIR: {numbers}."
+
+
+def _all_invented(told: Told) -> str:
+    places = {place: told.get(f"invented_ml_in_healthy_{place.replace(' ', '_')}") for place in ("heads", "white matter")}
+    rows = [_invented(place, found) for place, found in places.items() if found]
+    if not rows:
+        return ""
+    table = _table(("ml", "heads", "mean", "median", "at most", "mean by inputs"), rows)
+    return f"Hyperintensity invented in the FLAIR of healthy simulated heads, from all subsets of T1, T1C and T2:\n\n{table}"
 
 
 def _invented(place: str, told: Told) -> tuple[object, ...]:
     by_inputs = ", ".join(f"{k} {v:.2f}" for k, v in told["mean_by_inputs"].items())
     numbers = (f"{told[key]:.2f}" for key in ("mean", "median", "max"))
     return ("all of the brain" if place == "heads" else place, told["heads"], *numbers, by_inputs)
-
-
-def _who(names: list[str]) -> str:
-    """Real subjects by name, simulated ones by number."""
-    simulated = [n for n in names if n.rpartition(" ")[2].isdigit() and " " in n]
-    real = [n for n in names if n not in simulated]
-    return ", ".join([*real, *([f"{len(simulated)} simulated heads"] if simulated else [])])
 
 
 def _origins(metrics: Told) -> str:
@@ -209,5 +213,7 @@ def _origin(told: Told, study: str) -> str:
 
 
 def _unseen_mean(told: Told, studies: Iterable[str]) -> str:
-    scores = [told[s]["r2"] for s in studies if s in told and s not in told.get("trained_on", ())]
+    if "trained_on" not in told:
+        return ""
+    scores = [told[s]["r2"] for s in studies if s in told and s not in told["trained_on"]]
     return f"{sum(scores) / len(scores):.3f} ({len(scores)} studies)" if scores else ""

@@ -27,6 +27,11 @@ class Progress:
     history: tuple[dict[str, object], ...]
     encoder: str = ""  # what `sam2.describe` says; empty: the network's own
 
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Names of the real studies trained on, sorted."""
+        return tuple(sorted({str(s) for run in self.history for s in run.get("studies", [])}))  # type: ignore[attr-defined]
+
 
 KINDS = (*SIZES, "average", "mm-synthesis")
 AnyNetwork = MedK2N | MMSynthesis

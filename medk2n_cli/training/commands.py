@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from medk2n_cli.training.recipe import Recipe
@@ -100,14 +101,24 @@ def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
 
     session = open_session(find(asked.weights), choose_device("auto"))
     held = tuple(study_name(s) for s in asked.studies)
-    if trained := set(held) & set(session.weights.card.training.get("real_studies", [])):  # type: ignore[call-overload]
-        raise ValueError(f"{', '.join(sorted(trained))}: these weights were trained on it, so it says nothing of them")
+    _refuse_trained(held, [str(s) for s in session.weights.card.training.get("real_studies", [])])  # type: ignore[attr-defined]
     voxels = training_voxels(prepare_all(asked.data, asked.cache / "studies", held))
-    named = (pair.split("=", 1) for pair in asked.beside)
-    rivals = Rivals(voxels, {name: predictor(load_any(Path(file))[0]) for name, file in named})
+    beside = {name: load_any(Path(file)) for name, file in (pair.split("=", 1) for pair in asked.beside)}
+    for _, progress in beside.values():
+        _refuse_trained(held, progress.studies)
+    rivals = Rivals(voxels, {name: predictor(network) for name, (network, _) in beside.items()})
     rows = {study_name(s): evaluate(session, s, rivals) for s in asked.studies}
     result: dict[str, object] = {name: summary(found) for name, found in rows.items()}
     return _kept(asked, result, rows={name: [r.to_dict() for r in found] for name, found in rows.items()})
+
+
+def _refuse_trained(held: Sequence[str], trained: Sequence[str]) -> None:
+    """Raises ValueError where a study to measure on is of a patient that was trained on."""
+    from medk2n_cli.training.dataset import patient_of
+
+    seen = {patient_of(s) for s in trained}
+    if known := [s for s in held if patient_of(s) in seen]:
+        raise ValueError(f"{', '.join(known)}: trained on that patient, so it says nothing; give studies held out by --hold-out")
 
 
 def run_gates(asked: argparse.Namespace) -> dict[str, object]:
@@ -123,22 +134,26 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
     for folder in asked.studies:
         study = PackedStudy.load(prepare(folder, asked.cache / "studies"))
         alike = [s for s in strangers if s.stripped == study.stripped and s.patient != study.patient]
+        if not alike:
+            kind = "stripped brain" if study.stripped else "whole head"
+            raise ValueError(f"no stranger for {study.name}: give --stranger the {kind} of another patient")
         cases += gate_test(network, study, alike[0])
-    result: dict[str, object] = {asked.name: summary(cases)}
+    result: dict[str, object] = {asked.name: {"gated": network.gated, **summary(cases)}}
     return _kept(asked, result, rows=[c.to_dict() for c in cases])
 
 
 def run_origins(asked: argparse.Namespace) -> dict[str, object]:
     """R2 on each study."""
     from medk2n_cli.training.checkpoint import load_any
-    from medk2n_cli.training.dataset import PackedStudy
+    from medk2n_cli.training.dataset import PackedStudy, patient_of
     from medk2n_cli.training.origins import origins
     from medk2n_cli.training.prepare import prepare_all
 
     network, progress = load_any(asked.checkpoint)
     studies = [PackedStudy.load(f) for f in prepare_all(asked.data, asked.cache / "studies", ())]
-    trained_on = sorted({str(s) for run in progress.history for s in run.get("studies", [])})  # type: ignore[attr-defined]
-    result: dict[str, object] = {asked.name: {"steps": progress.step, "trained_on": trained_on, **origins(network, studies)}}
+    seen = {patient_of(s) for s in progress.studies}
+    known = [s.name for s in studies if s.patient in seen]
+    result: dict[str, object] = {asked.name: {"steps": progress.step, "trained_on": known, **origins(network, studies)}}
     return _kept(asked, result)
 
 

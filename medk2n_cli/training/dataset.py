@@ -23,7 +23,7 @@ SLOTS = list(Modality)
 LESION_WEIGHT = 8.0
 # The jitter: crops centred on lesions taught the network that bright T2 is a lesion in the middle and fluid elsewhere.
 _AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.5, 0.5, 20.0
-_PATIENT = re.compile(r"(.+?)(?:_study|_tp|_ses-).*")
+_VISIT = re.compile(r"(_study\d+|_tp\d+|_ses-[^_]+|(?<=-\d{5})-\d{3})$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,11 @@ class Batch:
     weight: Tensor
     have: Tensor
     want: Tensor
+
+
+def patient_of(study: str) -> str:
+    """The study's name without what tells one visit from another: longitudinal_01 of longitudinal_01_study2."""
+    return _VISIT.sub("", study)
 
 
 def collate(samples: list[Sample], have: list[int], want: list[int], chance: np.random.Generator) -> Batch:
@@ -140,9 +145,8 @@ class PackedStudy:
 
     @property
     def patient(self) -> str:
-        """The name without what tells one visit from another: longitudinal_01 of longitudinal_01_study2."""
-        found = _PATIENT.fullmatch(self.name)
-        return found[1] if found else self.name
+        """Whose study it is: `patient_of` its name."""
+        return patient_of(self.name)
 
     @classmethod
     def load(cls, file: Path) -> PackedStudy:

@@ -23,6 +23,7 @@ from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training import baselines
 from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
 from medk2n_cli.training.metrics import Scores, peak_of, protocol_h, protocol_p, protocol_w, ssim_by_slice
+from medk2n_cli.training.prepare import study_name
 
 Predictor = Callable[[ModelInput, Sequence[Modality]], FloatArray]  # (N, D, H, W) on the network's scale
 _ERROR_BINS = 10
@@ -127,7 +128,7 @@ def evaluate(session: Session, folder: Path, rivals: Rivals) -> list[Row]:
     rows: list[Row] = []
     for k in range(1, len(held)):
         for have in combinations(held, k):
-            rows += _subset(session, folder.name, whole, have, rivals)
+            rows += _subset(session, study_name(folder), whole, have, rivals)
     return rows
 
 

@@ -225,7 +225,7 @@ def _pairs(network: MedK2N, measured: Measured) -> tuple[PairStatistics, ...]:
 
 
 def _training(progress: Progress) -> dict[str, object]:
-    studies = sorted({str(s) for run in progress.history for s in run.get("studies", [])})  # type: ignore[attr-defined]
+    studies = list(progress.studies)
     heads = sorted({str(h) for run in progress.history for h in run.get("heads", [])})  # type: ignore[attr-defined]
     return {
         "steps": progress.step,

@@ -258,6 +258,7 @@ class _Run:
             "device": self.device.type,
             "batch": self.recipe.batch,
             **({"only": self.recipe.only} if self.recipe.only else {}),
+            **({"spoiled": self.recipe.corrupted} if self.recipe.corrupted != Recipe.corrupted else {}),
         }
         progress = checkpoint.Progress(
             self.recipe.size,

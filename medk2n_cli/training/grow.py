@@ -22,11 +22,11 @@ def as_twin(file: Path, out: Path) -> None:
     The twin then starts from features trained with gates for as many steps, and `fit --size average` goes on from there.
 
     Raises:
-        ValueError: the checkpoint is of another size.
+        ValueError: the checkpoint is of another size, or has another encoder.
     """
     tensors, progress = checkpoint.load(file)
-    if progress.size != "small":
-        raise ValueError(f"{file.name} is a {progress.size} network; the twin is one of small")
+    if progress.size != "small" or progress.encoder:
+        raise ValueError(f"{file.name} holds {progress.size} {progress.encoder}: the twin is one of small with its own encoder")
     averaged, extra = ({k: v for k, v in tensors.items() if k.startswith("ema.") is mine} for mine in (True, False))
     began: dict[str, object] = {"twin of step": progress.step, "steps": 0, "seconds": 0}
     as_average = replace(progress, size="average", history=(*progress.history, began))

@@ -21,7 +21,7 @@ from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.gates import synthesise
 from medk2n_cli.training.metrics import rounded
 from medk2n_cli.training.network import MedK2N
-from medk2n_cli.training.prepare import lesion_mask
+from medk2n_cli.training.prepare import lesion_mask, study_name
 from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Lesion, Scalp, draw_study
 from medk2n_cli.training.simulate.heads import Head
@@ -91,7 +91,7 @@ def read_case(folder: Path, mask: str = "lesions.nii.gz") -> _Case:
     lesions = lesion_mask(folder, aligned, packed.box, mask)
     images = dict(zip(packed.input.have, packed.input.stack, strict=True))
     head = cut(aligned.head.astype(np.float32), packed.box) > 0
-    return _Case(folder.name, images, images, head, lesions, aligned.grid.spacing[2], {"MS lesion": lesions}, head)
+    return _Case(study_name(folder), images, images, head, lesions, aligned.grid.spacing[2], {"MS lesion": lesions}, head)
 
 
 def simulated_cases(heads: Sequence[Head], kind: str, count: int) -> list[_Case]:

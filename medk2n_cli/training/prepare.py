@@ -77,8 +77,9 @@ def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str], must
     prepared = [f for place in places for f in sorted(place.glob("*.npz"))]
     folders = list(_study_folders(places))
     known = {f.stem for f in prepared} | {study_name(f) for f in folders}
-    if must_exist and (unknown := set(held_out) - known):
-        raise ValueError(f"to hold out, but not there: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    if must_exist and not prepared and (unknown := set(held_out) - known):  # `bundle` has left them out already
+        there = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"no study is called {', '.join(sorted(unknown))}: see --hold-out and --data; there are: {there}")
     found = [f for f in prepared if f.stem not in held_out]
     for folder in folders:
         if study_name(folder) in held_out:

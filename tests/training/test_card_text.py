@@ -46,8 +46,8 @@ def test_a_table_has_a_row_per_case() -> None:
     text = measured({"gate test": told})
     assert "| clean | 3 | 100% | 100% | -0.50 |" in text
     assert "Spearman 0.610." in text
-    twin = measured({"gate test of (c)": told})
-    assert "gate test of (c):" in twin
+    twin = measured({"(c)": {"gated": False, **told}})
+    assert "(c):" in twin
     assert "Spearman" not in twin, "a network without gates predicts no gains"
     told |= {"gain_spearman_clean": 0.7, "measured_gain": {"clean": 0.019, "noise": -0.001}}
     text = measured({"gate test": told})
@@ -58,9 +58,30 @@ def test_text_around_the_markers_stays() -> None:
     assert replaced(f"before\n{START}\nold\n{END}\nafter", {}) == f"before\n{START}\n\n{END}\nafter"
 
 
+def test_lesions_are_told_with_whose_they_are_and_what_was_not_measured_is_left_out() -> None:
+    pytest.importorskip("torch", reason="the training room needs the train extra")
+    from medk2n_cli.training import lesions
+
+    rows = [lesions.LesionRow("a", ("T1",), "FLAIR", "MS lesion", 50, 0.5, 0.1)]
+    alone = measured({"lesions": lesions.summary(rows, [], [])})
+    assert "| MS lesion in FLAIR | 1 | 20% | T1 20% | 20-100 mm3: 20% |" in alone
+    assert "MS lesion: a." in alone
+    assert "Dice" not in alone
+    assert "invented" not in alone
+    healthy = [{"subject": f"healthy {n}", "have": ["T1"], "ml": n, "ml_white": n / 10} for n in (0, 2)]
+    dice = [{"subject": "a", "have": ["T1"], "real": 0.7, "made": 0.2}]
+    both = measured({"lesions": lesions.summary(rows, dice, healthy)})
+    assert "all subsets: 0.20 against 0.70" in both
+    assert "| all of the brain | 2 | 1.00 | 1.00 | 2.00 | T1 1.00 |" in both
+    assert "| white matter | 2 | 0.10 | 0.10 | 0.20 | T1 0.10 |" in both
+    assert "### Lesions" not in measured({})
+
+
 def test_origins_are_told_with_what_is_known_of_them() -> None:
     known = {"r2": 0.5, "r2_window_free": 0.6, "r2_deep_window_free": 0.7}
     text = measured({"ours": {"steps": 3, "trained_on": ["b"], "a": known, "b": {"r2": 0.4}, "mean": {"r2": 0.45}}})
     assert "| a | 0.500, W 0.600, deep 0.700 |" in text
     assert "| b | 0.400 * |" in text, "trained on"
+    earlier = measured({"ours": {"steps": 3, "b": {"r2": 0.4}, "mean": {"r2": 0.4}}})
+    assert "0.400 (1" not in earlier, "nobody knows what it was trained on"
     assert "| mean of those never trained on | 0.500 (1 studies) |" in text

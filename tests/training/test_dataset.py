@@ -26,6 +26,9 @@ def study(name: str, value: float) -> PackedStudy:
         ("sub-07_ses-0001", "sub-07"),
         ("cross_sectional_19", "cross_sectional_19"),
         ("105074", "105074"),
+        ("BraTS-GLI-00005-001", "BraTS-GLI-00005"),
+        ("my_study_01", "my_study_01"),
+        ("ucsf_tpl_3", "ucsf_tpl_3"),
     ],
 )
 def test_visits_of_one_patient_are_known_by_their_names(name: str, patient: str) -> None:

@@ -75,5 +75,5 @@ def test_the_twin_with_average_fusion_begins_where_the_gated_network_stands(
     assert (progress.size, progress.step) == ("average", 7)
     assert progress.history[-1]["twin of step"] == 7, "so that nobody takes it for one trained from nothing"
     assert torch.equal(twin.modal, before.modal)
-    with pytest.raises(ValueError, match="is a average network"):
+    with pytest.raises(ValueError, match="holds average"):
         as_twin(tmp_path / "twin", tmp_path / "again")

@@ -59,7 +59,7 @@ def test_held_out_studies_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_slip_in_the_name_of_what_is_held_out_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not there: sub-1; there are .*sub-01"):
+    with pytest.raises(ValueError, match=r"no study is called sub-1: .*there are: .*sub-01"):
         prepare_all([lay_out(tmp_path / "data")], tmp_path / "cache", ["sub-1"], must_exist=True)
     assert _held_out(Namespace(hold_out="sub-01, sub-02 ,")) == ("sub-01", "sub-02")
 
@@ -79,7 +79,7 @@ def test_a_bundle_is_all_that_training_needs(tmp_path: Path) -> None:
     store_head(formula_head("head_01"), tmp_path / "head_01.npz")
     made = bundle(tmp_path, tmp_path, studies, tmp_path / "bundle")
     recipe = Recipe(steps=2, batch=2, crop=(48, 48), whole=(64, 64), pool=8)
-    packed = prepare_all([made / "studies"], tmp_path / "unused", [])
+    packed = prepare_all([made / "studies"], tmp_path / "unused", ["sub-01"], must_exist=True)  # the same --hold-out again
     assert {f.stem for f in packed} == {"BraTS-GLI-00005-000", "sub-strokecase0001_ses-0001"}
     assert fit(recipe, Sources(made / "heads", tmp_path / "unused", packed), tmp_path / "run.safetensors", resume=False).exists()
     assert not (tmp_path / "unused").exists()
