@@ -43,7 +43,8 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _study(name: str, told: Told) -> str:
-    methods = list(told["protocol_H"])
+    order = ["medk2n", *NAMES]
+    methods = sorted(told["protocol_H"], key=lambda m: order.index(m) if m in order else len(order))
     h, w = told["protocol_H"], told["protocol_W"]
     scores = ("r2", "psnr", "ssim")
     means = [(NAMES.get(m, f"**{m}**"), *(f"{h[m][k]:.3f}" for k in scores), f"{w[m]['r2']:.3f}") for m in methods]
