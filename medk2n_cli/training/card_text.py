@@ -177,8 +177,8 @@ def _dice(told: Told) -> str:
 
 
 def _all_invented(told: Told) -> str:
-    places = {place: told.get(f"invented_ml_in_healthy_{place.replace(' ', '_')}") for place in ("heads", "white matter")}
-    rows = [_invented(place, found) for place, found in places.items() if found]
+    keys = {"all of the brain": "invented_ml_in_healthy_heads", "white matter": "invented_ml_in_healthy_white_matter"}
+    rows = [_invented(place, told[key]) for place, key in keys.items() if told.get(key)]
     if not rows:
         return ""
     table = _table(("ml", "heads", "mean", "median", "at most", "mean by inputs"), rows)
@@ -188,7 +188,7 @@ def _all_invented(told: Told) -> str:
 def _invented(place: str, told: Told) -> tuple[object, ...]:
     by_inputs = ", ".join(f"{k} {v:.2f}" for k, v in told["mean_by_inputs"].items())
     numbers = (f"{told[key]:.2f}" for key in ("mean", "median", "max"))
-    return ("all of the brain" if place == "heads" else place, told["heads"], *numbers, by_inputs)
+    return (place, told["heads"], *numbers, by_inputs)
 
 
 def _origins(metrics: Told) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,11 @@ def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
     return tensors, Progress(meta["size"], int(meta["step"]), float(meta["seconds"]), history, meta.get("encoder", ""))
 
 
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The state of one copy of the network, ``ema`` (averaged) or ``live``, out of what `load` gave."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+
 def load_network(file: Path) -> tuple[MedK2N, Progress]:
     """The averaged weights of a Med-K2N checkpoint, in evaluation mode.
 
@@ -85,7 +91,7 @@ def load_any(file: Path) -> tuple[AnyNetwork, Progress]:
     """As `load_network`, of any kind."""
     tensors, progress = load(file)
     network = new_network(progress.size, sam2.rebuild(progress.encoder))
-    network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+    network.load_state_dict(part(tensors, "ema"))
     return network.eval(), progress
 
 

@@ -77,7 +77,6 @@ def run_grow(asked: argparse.Namespace) -> dict[str, object]:
     if asked.as_twin:
         as_twin(asked.checkpoint, asked.out)
         return {"checkpoint": str(asked.out)}
-
     return {"checkpoint": str(asked.out), "tensors added": grow(asked.checkpoint, asked.out)}
 
 
@@ -114,10 +113,9 @@ def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
 
 def _refuse_trained(held: Sequence[str], trained: Sequence[str]) -> None:
     """Raises ValueError where a study to measure on is of a patient that was trained on."""
-    from medk2n_cli.training.dataset import patient_of
+    from medk2n_cli.training.dataset import seen_before
 
-    seen = {patient_of(s) for s in trained}
-    if known := [s for s in held if patient_of(s) in seen]:
+    if known := seen_before(held, trained):
         raise ValueError(f"{', '.join(known)}: trained on that patient, so it says nothing; give studies held out by --hold-out")
 
 
@@ -145,14 +143,13 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
 def run_origins(asked: argparse.Namespace) -> dict[str, object]:
     """R2 on each study."""
     from medk2n_cli.training.checkpoint import load_any
-    from medk2n_cli.training.dataset import PackedStudy, patient_of
+    from medk2n_cli.training.dataset import PackedStudy, seen_before
     from medk2n_cli.training.origins import origins
     from medk2n_cli.training.prepare import prepare_all
 
     network, progress = load_any(asked.checkpoint)
     studies = [PackedStudy.load(f) for f in prepare_all(asked.data, asked.cache / "studies", ())]
-    seen = {patient_of(s) for s in progress.studies}
-    known = [s.name for s in studies if s.patient in seen]
+    known = seen_before((s.name for s in studies), progress.studies)
     result: dict[str, object] = {asked.name: {"steps": progress.step, "trained_on": known, **origins(network, studies)}}
     return _kept(asked, result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,12 @@ class Batch:
 def patient_of(study: str) -> str:
     """The study's name without what tells one visit from another: longitudinal_01 of longitudinal_01_study2."""
     return _VISIT.sub("", study)
+
+
+def seen_before(studies: Iterable[str], trained: Iterable[str]) -> list[str]:
+    """Those of `studies` whose patient is among the `trained`, in this visit or another."""
+    patients = {patient_of(s) for s in trained}
+    return [s for s in studies if patient_of(s) in patients]
 
 
 def collate(samples: list[Sample], have: list[int], want: list[int], chance: np.random.Generator) -> Batch:

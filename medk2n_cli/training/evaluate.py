@@ -142,12 +142,12 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
     head = cut(study.head.astype(np.float32), packed.box) > 0
     inputs = dict(zip(packed.input.have, packed.input.stack, strict=True))
     slots = session.weights.card.modalities
+    voxels = replace(rivals.voxels, like=study.stripped)
     rows = []
     for n, target in enumerate(want):
         acquired = whole.volumes[target].array
         scale = measure_scale(target, acquired[study.deep])
         truth = cut(scale.apply(acquired) * study.head, packed.box)
-        voxels = replace(rivals.voxels, like=study.stripped)
         made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, voxels)}
         made |= {name: np.maximum(images[n], 0) for name, images in others.items()}
         keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}

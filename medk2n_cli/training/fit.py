@@ -62,8 +62,7 @@ class _Run:
         start = sam2.rebuild(self.before.encoder, asked) if resume else sam2.start(asked, recipe.size, recipe.encoder_weights)
         self.network = checkpoint.new_network(recipe.size, start)
         if resume:
-            live = {k.removeprefix("live."): v for k, v in tensors.items() if k.startswith("live.")}
-            self.network.load_state_dict(live)
+            self.network.load_state_dict(checkpoint.part(tensors, "live"))
         self.network = self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
         for name, parameter in self.network.named_parameters():
@@ -73,7 +72,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True
         )
-        averaged = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+        averaged = checkpoint.part(tensors, "ema")
         self.average = {k: v.to(self.device) for k, v in averaged.items()} or {
             k: v.detach().clone() for k, v in self.network.state_dict().items()
         }

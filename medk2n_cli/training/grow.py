@@ -27,10 +27,10 @@ def as_twin(file: Path, out: Path) -> None:
     tensors, progress = checkpoint.load(file)
     if progress.size != "small" or progress.encoder:
         raise ValueError(f"{file.name} holds {progress.size} {progress.encoder}: the twin is one of small with its own encoder")
-    averaged, extra = ({k: v for k, v in tensors.items() if k.startswith("ema.") is mine} for mine in (True, False))
+    extra = {k: v for k, v in tensors.items() if not k.startswith("ema.")}
     began: dict[str, object] = {"twin of step": progress.step, "steps": 0, "seconds": 0}
     as_average = replace(progress, size="average", history=(*progress.history, began))
-    checkpoint.save(out, {k.removeprefix("ema."): v for k, v in averaged.items()}, extra, as_average)
+    checkpoint.save(out, checkpoint.part(tensors, "ema"), extra, as_average)
 
 
 def grow(file: Path, out: Path, seed: int = 1) -> int:
@@ -48,11 +48,11 @@ def grow(file: Path, out: Path, seed: int = 1) -> int:
     torch.manual_seed(seed)
     network = checkpoint.new_network(progress.size, sam2.rebuild(progress.encoder))
     new = network.state_dict()
-    old = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    old = checkpoint.part(tensors, "ema")
     added = new.keys() - old.keys()
     foreign = (old.keys() - new.keys()) | {k for k in old.keys() & new.keys() if old[k].shape != new[k].shape}
     if foreign or not added or not all(_BLOCK.search(k) for k in added):
         raise ValueError(f"{file.name} is no {progress.size} network that lacks nothing but blocks")
-    live = {k.removeprefix("live."): v for k, v in tensors.items() if k.startswith("live.")}
+    live = checkpoint.part(tensors, "live")
     checkpoint.save(out, new | old, {f"live.{k}": v.clone() for k, v in (new | live).items()}, progress)
     return len(added)

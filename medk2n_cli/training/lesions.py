@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -77,6 +77,12 @@ class _Case:
     parts: Mapping[str, BoolArray]
     white: BoolArray  # white matter but for its edge; of real studies the head
 
+    def subsets_without(self, target: Modality) -> Iterator[tuple[Modality, ...]]:
+        """Every subset of the other contrasts, the smallest first."""
+        others = [m for m in self.images if m is not target]
+        for k in range(1, len(others) + 1):
+            yield from combinations(others, k)
+
     def make(self, network: MedK2N, have: Sequence[Modality], target: Modality) -> FloatArray:
         given = ModelInput(np.stack([self.images[m] for m in have]), tuple(have))
         slots = torch.tensor([SLOTS.index(m) for m in have])
@@ -128,8 +134,7 @@ def measure(network: MedK2N, case: _Case) -> tuple[list[LesionRow], list[dict[st
     rows: list[LesionRow] = []
     dice: list[dict[str, object]] = []
     for target in TARGETS:
-        others = [m for m in case.images if m is not target]
-        for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
+        for have in case.subsets_without(target):
             made = case.make(network, have, target)
             names = tuple(m.value for m in have)
             for kind, part in case.parts.items():
@@ -184,9 +189,8 @@ def invented(network: MedK2N, case: _Case) -> list[dict[str, object]]:
 
     The white matter is where MS lesions lie; cortex may be brighter than the truth because another FLAIR shows it brighter.
     """
-    others = [m for m in case.images if m is not Modality.FLAIR]
     rows: list[dict[str, object]] = []
-    for have in (h for k in range(1, len(others) + 1) for h in combinations(others, k)):
+    for have in case.subsets_without(Modality.FLAIR):
         made = case.make(network, have, Modality.FLAIR)
         total, white = (invented_ml(made, case, Modality.FLAIR, where) for where in (case.head, case.white))
         rows.append({"subject": case.name, "have": [m.value for m in have], "ml": total, "ml_white": white})

@@ -26,7 +26,7 @@ def merge(files: Sequence[Path], out: Path) -> checkpoint.Progress:
     progress = _together([p for _, p in stored])
     names = sorted({n for tensors, _ in stored for n in tensors})  # a moment may be missing: not every step moves every part
     mean = {n: _mean([tensors[n] for tensors, _ in stored if n in tensors]) for n in names}
-    average = {n.removeprefix("ema."): v for n, v in mean.items() if n.startswith("ema.")}
+    average = checkpoint.part(mean, "ema")
     live = {f"live.{n}": v.clone() for n, v in average.items()}  # what is averaged already is the better place to go on from
     checkpoint.save(out, average, live | {n: v for n, v in mean.items() if n.startswith("adam.")}, progress)
     return progress
