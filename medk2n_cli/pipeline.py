@@ -25,6 +25,7 @@ from medk2n_cli.model.plan import plan
 from medk2n_cli.model.session import Flow, Session, open_session, run, slices_at_once
 from medk2n_cli.model.store import find
 from medk2n_cli.packing.concerns import Concern, Recorded, concerns, refuse
+from medk2n_cli.packing.level import levelled
 from medk2n_cli.packing.pack import Packed, pack
 from medk2n_cli.packing.unpack import Answer, fusion_report, looks_wrong, unpack_volumes, views
 from medk2n_cli.reading.archive import unpacked
@@ -203,7 +204,7 @@ def compute(prepared: Prepared, session: Session) -> Answer:
     with clock.stage("run"):
         at_once = prepared.footprint.slices(prepared.request.max_memory, slices_at_once(session))
         flow = Flow(at_once, lambda done, total: clock.tell("run", done / total))
-        output = run(session, prepared.packed.input, prepared.want, flow)
+        output = levelled(run(session, prepared.packed.input, prepared.want, flow), prepared.packed.deep)
     return Answer(prepared.aligned, prepared.packed, output)
 
 

@@ -19,6 +19,7 @@ from medk2n_cli.core.study import Series, Study
 from medk2n_cli.core.views import Image, Views
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
+from medk2n_cli.packing.level import levelled
 from medk2n_cli.packing.likeness import protocol_h, protocol_w
 from medk2n_cli.packing.normalise import to_units
 from medk2n_cli.packing.pack import cut, normalised, pack, put_back
@@ -133,7 +134,7 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, sources: Mappi
     card = session.weights.card
     aligned = align({m: v for m, v in whole.volumes.items() if m is not target}, Alignment(register=False))
     packed = pack(aligned)
-    output = run(session, packed.input, [target])
+    output = levelled(run(session, packed.input, [target]), packed.deep)
     placed = replace(aligned, moves={m: whole.moves[m] for m in aligned.volumes})
     stamp = ModelStamp(card.name, card.version, card.sha256)
     report = fusion_report(Answer(placed, packed, output), card.modalities, stamp, sources)

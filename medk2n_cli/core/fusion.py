@@ -87,6 +87,7 @@ class TargetReport:
         quality: predicted SSIM, mean over the slices of the head.
         expected_error: mean expected absolute error inside the head, in `units`.
         chosen_head: "residual" or "full".
+        level: the factor that brought the volume to the level of acquired ones (`packing.level`); 1 for ADC.
     """
 
     modality: Modality
@@ -95,6 +96,7 @@ class TargetReport:
     units: str
     identity: Mapping[Modality, float]
     chosen_head: str
+    level: float
     warnings: tuple[str, ...]
     contributions: tuple[Contribution, ...]
     slice_quality: tuple[float, ...]
@@ -108,6 +110,7 @@ class TargetReport:
             "units": self.units,
             "identity": {m.value: _r(p) for m, p in self.identity.items()},
             "chosen_head": self.chosen_head,
+            "level": _r(self.level),
             "warnings": list(self.warnings),
             "contributions": [c.to_dict() for c in self.contributions],
             "per_slice": {"quality": [_r(q) for q in self.slice_quality]},

@@ -71,6 +71,7 @@ class ModelOutput:
         quality: (D, N) predicted SSIM in [0, 1].
         head: (N,) which of the two heads made each target: 0 residual, 1 full.
         identity: (D, N, M) and input_identity: (D, K, M), probabilities.
+        level: by what each target has been multiplied since (`packing.level`); empty: by nothing.
 
     Raises:
         ValueError: a weight out of range or a value that is not finite.
@@ -89,6 +90,7 @@ class ModelOutput:
     head: NDArray[np.int64]
     identity: FloatArray
     input_identity: FloatArray
+    level: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.want) != self.synthesised.shape[0]:

@@ -190,5 +190,6 @@ def _output(session: Session, answer: _Answer, given: ModelInput, want: tuple[Mo
         head=answer["head"][0],
         identity=answer["identity"],
         input_identity=answer["input_identity"],
+        level=(),
         **pairs,
     )

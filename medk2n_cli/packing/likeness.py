@@ -40,11 +40,16 @@ def protocol_h(made: FloatArray, truth: FloatArray, head: BoolArray) -> Scores:
     mse = float(np.mean(error**2))
     by_slice = ssim_by_slice(made, truth, head, peak)
     return Scores(
-        r2=1 - mse / max(float(t.var()), 1e-12),
+        r2=r2(made, truth, head),
         psnr=10 * np.log10(peak**2 / max(mse, 1e-12)),
         ssim=float(np.nanmean(by_slice)) if np.isfinite(by_slice).any() else float("nan"),
         nmae=float(np.abs(error).mean() / max(float(t.mean()), 1e-6)),
     )
+
+
+def r2(made: FloatArray, truth: FloatArray, head: BoolArray) -> float:
+    """Share of the truth's variance inside the head that `made` explains; 0 predicts the mean."""
+    return 1 - float(np.mean((made - truth)[head] ** 2)) / max(float(truth[head].var()), 1e-12)
 
 
 def protocol_w(made: FloatArray, truth: FloatArray, head: BoolArray) -> Scores:

@@ -30,11 +30,12 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """The network's input, where it was cut from, and how each modality was scaled."""
+    """The network's input, where it was cut from, and how each modality was scaled; deep: (D, H, W), the deep head."""
 
     input: ModelInput
     box: Box
     scales: Mapping[Modality, Scale]
+    deep: NDArray[np.bool_]
 
 
 def pack(study: AlignedStudy) -> Packed:
@@ -48,7 +49,8 @@ def pack(study: AlignedStudy) -> Packed:
     for modality, volume in study.volumes.items():
         scales[modality] = scale_of(modality, volume.array, study.deep)
         layers.append(cut(scales[modality].apply(volume.array) * study.head, box))
-    return Packed(ModelInput(np.stack(layers), tuple(study.volumes)), box, scales)
+    deep = cut(study.deep.astype(np.float32), box) > 0
+    return Packed(ModelInput(np.stack(layers), tuple(study.volumes)), box, scales, deep)
 
 
 def scale_of(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bool_]) -> Scale:

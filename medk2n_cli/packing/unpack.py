@@ -20,6 +20,7 @@ from medk2n_cli.packing.pack import Packed, put_back
 HEADS = ("residual", "full")
 # Below these the report warns; both are probabilities or SSIM in [0, 1].
 _SURE_IDENTITY, _LOW_QUALITY = 0.8, 0.6
+_FAR_LEVEL = 1.5
 _DIFFUSION = (Modality.DWI, Modality.ADC)
 
 
@@ -103,6 +104,7 @@ def _target(answer: Answer, slots: tuple[Modality, ...], n: int) -> TargetReport
     identity = _mean_identity(output.identity[:, n], slots, weight)
     quality = float(np.average(output.quality[:, n], weights=weight))
     have = answer.packed.input.have
+    level = output.level[n] if output.level else 1.0
     return TargetReport(
         modality,
         quality,
@@ -110,7 +112,8 @@ def _target(answer: Answer, slots: tuple[Modality, ...], n: int) -> TargetReport
         modality.units,
         identity,
         HEADS[int(output.head[n])],
-        _warnings(modality, have, quality, identity),
+        level,
+        (*_warnings(modality, have, quality, identity), *_far_off(level)),
         _contributions(output, have, n),
         tuple(float(q) for q in output.quality[:, n]),
     )
@@ -158,6 +161,13 @@ def _looks_wrong(report: InputReport, modality: Modality) -> list[str]:
         f"{report.source} is used as {modality.value} ({report.evidence}) but looks like {best.value} "
         f"({report.identity[best]:.2f}): check that the file is what its name says."
     ]
+
+
+def _far_off(level: float) -> list[str]:
+    """Measured on held-out patients: 0.75 to 1.1."""
+    if 1 / _FAR_LEVEL <= level <= _FAR_LEVEL:
+        return []
+    return [f"Low confidence: the network's image was {1 / level:.2g} times as bright as this contrast is; corrected."]
 
 
 def _warnings(

@@ -47,7 +47,12 @@ def _study(name: str, told: Told) -> str:
     methods = sorted(told["protocol_H"], key=lambda m: order.index(m) if m in order else len(order))
     h, w = told["protocol_H"], told["protocol_W"]
     scores = ("r2", "psnr", "ssim")
-    means = [(NAMES.get(m, f"**{m}**"), *(f"{h[m][k]:.3f}" for k in scores), f"{w[m]['r2']:.3f}") for m in methods]
+    own = told.get("own_level")  # not in cards from before there was a level step
+    means = [
+        (NAMES.get(m, f"**{m}**"), *(f"{h[m][k]:.3f}" for k in scores), *(f"{t[m]['r2']:.3f}" for t in (own, w) if t))
+        for m in methods
+    ]
+    header = ("", "R2", "PSNR dB", "SSIM", *(["R2 at its own level"] if own else []), "R2 after best window (protocol W)")
     by_subset, p = told["protocol_H_r2_by_subset"], told["protocol_P_psnr_by_subset"]
     shown = [m for m in methods if m != "constant"]
     rows = [
@@ -59,7 +64,7 @@ def _study(name: str, told: Told) -> str:
         (
             f"### {name}",
             f"Mean over all {told['subsets']} proper subsets of inputs (each the mean over its missing contrasts):",
-            _table(("", "R2", "PSNR dB", "SSIM", "R2 after best window (protocol W)"), means),
+            _table(header, means),
             _table(
                 ("inputs", *(f"R2 {NAMES.get(m, m).split(' ')[0]}" for m in shown), "protocol P, PSNR dB", "paper (tumours)"),
                 rows,

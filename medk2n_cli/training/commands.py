@@ -56,7 +56,7 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
         seed=asked.seed,
         encoder=asked.encoder,
         encoder_weights=asked.encoder_weights,
-        only=asked.only,
+        only=tuple(filter(None, asked.only.split(","))),
     )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}

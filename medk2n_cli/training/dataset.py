@@ -141,7 +141,7 @@ class SimulatedPool:
 
 @dataclass(frozen=True, eq=False)
 class PackedStudy:
-    """A real study as the tool packs it: images (m, S, H, W) float16 on the network's scale; head, lesion (S, H, W)."""
+    """A real study as the tool packs it: images (m, S, H, W) float16 on the network's scale; head, lesion, deep (S, H, W)."""
 
     name: str
     images: Tensor
@@ -149,6 +149,7 @@ class PackedStudy:
     head: Tensor
     lesion: Tensor
     stripped: bool
+    deep: Tensor
 
     @property
     def patient(self) -> str:
@@ -157,11 +158,10 @@ class PackedStudy:
 
     @classmethod
     def load(cls, file: Path) -> PackedStudy:
-        """Read what `training prepare` wrote."""
+        """Read what `prepare` wrote."""
         z = np.load(file)
-        images, head = torch.from_numpy(z["images"]), torch.from_numpy(z["head"])
-        lesion = torch.from_numpy(z["lesion"]) if "lesion" in z else torch.zeros_like(head)
-        return cls(file.stem, images, tuple(z["slots"].tolist()), head, lesion, bool(z["stripped"]))
+        images, head, lesion, deep = (torch.from_numpy(z[name]) for name in ("images", "head", "lesion", "deep"))
+        return cls(file.stem, images, tuple(z["slots"].tolist()), head, lesion, bool(z["stripped"]), deep)
 
 
 class RealStudies:

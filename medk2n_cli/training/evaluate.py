@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -17,12 +17,13 @@ from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
+from medk2n_cli.packing.level import level_of, levelled
 from medk2n_cli.packing.normalise import measure_scale
 from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training import baselines
 from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
-from medk2n_cli.training.metrics import Scores, peak_of, protocol_h, protocol_p, protocol_w, ssim_by_slice
+from medk2n_cli.training.metrics import Scores, peak_of, protocol_h, protocol_p, protocol_w, r2, ssim_by_slice
 from medk2n_cli.training.prepare import study_name
 
 Predictor = Callable[[ModelInput, Sequence[Modality]], FloatArray]  # (N, D, H, W) on the network's scale
@@ -87,13 +88,17 @@ def _short(value: float) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One target from one subset of inputs: protocol H and W scores by method, P as (PSNR, SSIM), and the decisions."""
+    """One target from one subset of inputs: protocol H and W scores by method, P as (PSNR, SSIM), and the decisions.
+
+    `own_level`: R2 under H by method, as the image came: `packing.level` is part of the tool, and so of H, for all methods alike.
+    """
 
     subject: str
     have: tuple[str, ...]
     target: str
     h: dict[str, Scores]
     w: dict[str, Scores]
+    own_level: dict[str, float]
     p: tuple[float, float]
     trust: Trust
     gates: dict[str, int]
@@ -113,6 +118,7 @@ class Row:
             "target": self.target,
             "H": {k: v.to_dict() for k, v in self.h.items()},
             "W": {k: v.to_dict() for k, v in self.w.items()},
+            "own_level_r2": {k: _short(v) for k, v in self.own_level.items()},
             "P": {"psnr": round(self.p[0], 3), "ssim": round(self.p[1], 4)},
             "trust": asdict(self.trust),
             "gates": self.gates,
@@ -137,7 +143,8 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
     study = align({m: whole.volumes[m] for m in have}, Alignment(register=False))
     packed = pack(study)
     want = [m for m in whole.volumes if m not in have]
-    output = run(session, packed.input, want)
+    raw = run(session, packed.input, want)
+    output = levelled(raw, packed.deep)
     others = {name: predict(packed.input, want) for name, predict in rivals.networks.items()}
     head = cut(study.head.astype(np.float32), packed.box) > 0
     inputs = dict(zip(packed.input.have, packed.input.stack, strict=True))
@@ -148,8 +155,11 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
         acquired = whole.volumes[target].array
         scale = measure_scale(target, acquired[study.deep])
         truth = cut(scale.apply(acquired) * study.head, packed.box)
-        made = {"medk2n": np.maximum(output.synthesised[n], 0), **_baselines(inputs, target, truth, head, voxels)}
-        made |= {name: np.maximum(images[n], 0) for name, images in others.items()}
+        came = {"medk2n": raw.synthesised[n], **_baselines(inputs, target, truth, head, voxels)}
+        came |= {name: images[n] for name, images in others.items()}
+        came = {name: np.maximum(v, 0) for name, v in came.items()}
+        made = {name: np.asarray(v * level_of(target, v, packed.deep), np.float32) for name, v in came.items()}
+        made["constant"] = came["constant"]  # the best there is: at the level of the median it would not be
         keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}
         rows.append(
             Row(
@@ -158,6 +168,7 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
                 target.value,
                 {name: protocol_h(v, truth, head) for name, v in made.items()},
                 {name: protocol_w(v, truth, head) for name, v in made.items()},
+                {name: r2(v, truth, head) for name, v in came.items()},
                 protocol_p(made["medk2n"], truth, head),
                 Trust.of(output, n, truth, head),
                 keys,
@@ -186,11 +197,15 @@ def _baselines(
 
 def by_subset(rows: Sequence[Row], method: str, score: str = "r2", protocol: str = "h") -> dict[str, float]:
     """Subset -> mean over its missing targets."""
+    scored: list[tuple[Row, dict[str, Scores]]] = [(row, getattr(row, protocol)) for row in rows]
+    return _means((row.name, float(getattr(scores[method], score))) for row, scores in scored if method in scores)
+
+
+def _means(named: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Name -> mean of the values that bear it."""
     found: dict[str, list[float]] = {}
-    for row in rows:
-        scores: dict[str, Scores] = getattr(row, protocol)
-        if method in scores:
-            found.setdefault(row.name, []).append(float(getattr(scores[method], score)))
+    for name, value in named:
+        found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
@@ -200,10 +215,11 @@ def summary(rows: Sequence[Row]) -> dict[str, object]:
     def mean(method: str, score: str, protocol: str = "h") -> float:
         return round(float(np.mean(list(by_subset(rows, method, score, protocol).values()))), 4)
 
+    def own_level(method: str) -> float:
+        by_name = _means((r.name, r.own_level[method]) for r in rows if method in r.own_level)
+        return _short(float(np.mean(list(by_name.values()))))
+
     methods = sorted({m for r in rows for m in r.h}, key=lambda m: m != "medk2n")
-    p_psnr: dict[str, list[float]] = {}
-    for row in rows:
-        p_psnr.setdefault(row.name, []).append(row.p[0])
     identified = [r.identity == r.target for r in rows]
     named = [(a, b) for r in rows for a, b in r.input_identity.items()]
     agent = {Modality.T1.value, Modality.T1C.value}
@@ -212,9 +228,10 @@ def summary(rows: Sequence[Row]) -> dict[str, object]:
     return {
         "subsets": len(by_subset(rows, "medk2n")),
         "protocol_H": {m: {"r2": mean(m, "r2"), "psnr": mean(m, "psnr"), "ssim": mean(m, "ssim")} for m in methods},
+        "own_level": {m: {"r2": own_level(m)} for m in methods},
         "protocol_W": {m: {"r2": mean(m, "r2", "w")} for m in methods},
         "protocol_H_r2_by_subset": {m: {k: round(v, 3) for k, v in by_subset(rows, m).items()} for m in methods},
-        "protocol_P_psnr_by_subset": {k: round(float(np.mean(v)), 2) for k, v in p_psnr.items()},
+        "protocol_P_psnr_by_subset": {k: round(v, 2) for k, v in _means((r.name, r.p[0]) for r in rows).items()},
         "r2_by_number_of_inputs": _by_count(rows),
         "synthesised_named_right": round(float(np.mean(identified)), 3),
         "inputs_named_right": round(float(np.mean([a == b for a, b in named])), 3),
@@ -235,7 +252,4 @@ def _calibration(slices: NDArray[np.float64]) -> list[list[float]]:
 
 
 def _by_count(rows: Sequence[Row]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        found.setdefault(str(len(row.have)), []).append(row.h["medk2n"].r2)
-    return {k: round(float(np.mean(v)), 4) for k, v in found.items()}
+    return {k: _short(v) for k, v in _means((str(len(row.have)), row.h["medk2n"].r2) for row in rows).items()}

@@ -66,9 +66,10 @@ class _Run:
         self.network = self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.train()
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name.startswith(recipe.only))
-        if not any(p.requires_grad for p in self.network.parameters()):
-            raise ValueError(f"no parameter of the network starts with {recipe.only}")
+            parameter.requires_grad_(parameter.requires_grad and self._trains(name))
+        learning = [n for n, p in self.network.named_parameters() if p.requires_grad]
+        if unknown := [start for start in recipe.only if not any(n.startswith(start) for n in learning)]:
+            raise ValueError(f"no parameter of the network starts with {', '.join(unknown)}")
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True
         )
@@ -85,6 +86,10 @@ class _Run:
         self.studies = [PackedStudy.load(s) for s in sources.studies]
         self.sums: dict[str, float] = {}
         self._open(recipe.crop, recipe.pool)
+
+    def _trains(self, name: str) -> bool:
+        """Whether this run may change the parameter of that name."""
+        return not self.recipe.only or name.startswith(self.recipe.only)
 
     def _open(self, crop: tuple[int, int], pool: int) -> None:
         self.crop = crop
@@ -226,7 +231,7 @@ class _Run:
         """Exponential moving average of the weights, faster while young."""
         decay = min(self.recipe.average, (1 + self.step_number) / (10 + self.step_number))
         live = self.network.state_dict()
-        floating = [k for k, v in live.items() if v.is_floating_point() and k.startswith(self.recipe.only)]
+        floating = [k for k, v in live.items() if v.is_floating_point() and self._trains(k)]
         torch._foreach_lerp_([self.average[k] for k in floating], [live[k] for k in floating], 1 - decay)
 
     def _report(self, terms: dict[str, Tensor], norm: float) -> None:
@@ -256,7 +261,7 @@ class _Run:
             "seed": self.recipe.seed,
             "device": self.device.type,
             "batch": self.recipe.batch,
-            **({"only": self.recipe.only} if self.recipe.only else {}),
+            **({"only": ",".join(self.recipe.only)} if self.recipe.only else {}),
             **({"spoiled": self.recipe.corrupted} if self.recipe.corrupted != Recipe.corrupted else {}),
         }
         progress = checkpoint.Progress(

@@ -55,11 +55,12 @@ class GateCase:
 
 @dataclass(frozen=True, eq=False)
 class PackedSlices:
-    """Slices spread through a study's head, ready for the network: images (S, m, C, H, W), head (S, H, W)."""
+    """Slices spread through a study's head, ready for the network: images (S, m, C, H, W), head and deep (S, H, W)."""
 
     study: PackedStudy
     images: Tensor
     head: Tensor
+    deep: Tensor
 
     @classmethod
     def of(cls, study: PackedStudy) -> PackedSlices:
@@ -67,7 +68,8 @@ class PackedSlices:
         inside = np.flatnonzero(study.head.flatten(1).float().mean(1).numpy() > 0.05)
         numbers = inside[np.linspace(0, len(inside) - 1, min(SLICES, len(inside))).astype(int)]
         around = np.clip(numbers[:, None] + np.arange(-1, 2), 0, study.images.shape[1] - 1)
-        return cls(study, study.images[:, around].transpose(0, 1).float(), study.head[numbers].float())
+        images = study.images[:, around].transpose(0, 1).float()
+        return cls(study, images, study.head[numbers].float(), study.deep[numbers])
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from medk2n_cli.packing.likeness import Scores, peak_of, protocol_h, protocol_w, ssim_by_slice, ssim_map
+from medk2n_cli.packing.likeness import Scores, peak_of, protocol_h, protocol_w, r2, ssim_by_slice, ssim_map
 
-__all__ = ["Scores", "peak_of", "protocol_h", "protocol_p", "protocol_w", "rounded", "ssim_by_slice"]
+__all__ = ["Scores", "peak_of", "protocol_h", "protocol_p", "protocol_w", "r2", "rounded", "ssim_by_slice"]
 
 FloatArray = NDArray[np.float32]
 _P_SIZE, _P_MIN_PIXELS = 256, 2000

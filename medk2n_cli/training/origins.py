@@ -9,8 +9,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from medk2n_cli.packing.level import level_of
 from medk2n_cli.training.checkpoint import AnyNetwork
-from medk2n_cli.training.dataset import PackedStudy
+from medk2n_cli.training.dataset import SLOTS, PackedStudy
 from medk2n_cli.training.gates import PackedSlices, questions, synthesise
 
 DEEP_MM = 22  # the scalp, skull and fluid of a whole head lie less deep
@@ -20,7 +21,8 @@ _BySubset = dict[tuple[int, ...], list[tuple[float, float]]]
 def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
     """Mean R2 over all proper subsets of one study, of 16 slices: in the head, after the best window, by number of inputs.
 
-    Of whole heads also of what lies deeper than `DEEP_MM` alone: most of their variance is scalp.
+    At the level that the tool gives (`packing.level`). Of whole heads also of what lies deeper than `DEEP_MM` alone: most of
+    their variance is scalp.
     """
     volume = PackedSlices.of(study)
     parts = {"r2": volume.head > 0} | ({} if study.stripped else {"r2_deep": _deep(volume.head > 0)})
@@ -28,6 +30,7 @@ def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
     for have, target in questions(len(study.slots), 1):
         slots, want = torch.tensor([study.slots[h] for h in have]), torch.tensor([study.slots[target]])
         made, truth = synthesise(network, volume.images[:, list(have)], slots, want).image, volume.images[:, target, 1]
+        made = made * level_of(SLOTS[study.slots[target]], made.numpy(), volume.deep.numpy())
         for name, part in parts.items():
             found[name].setdefault(have, []).append(_r2(made[part], truth[part]))
     return {key: value for name, scores in found.items() for key, value in _told(name, scores).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 def prepare(folder: Path, out: Path) -> Path:
     """One study folder -> ``out/NAME.npz`` (`study_name`), kept if newer than the study.
 
-    It holds images (m, S, H, W) float16, slots, head, lesion (all false where the study has no mask), spacing.
+    It holds images (m, S, H, W) float16, slots, head, deep, lesion (all false where the study has no mask), spacing.
 
     Raises:
         StudyError: the study cannot be read or aligned.
@@ -35,17 +36,18 @@ def prepare(folder: Path, out: Path) -> Path:
 
     file = out / f"{study_name(folder)}.npz"
     newest = max(f.stat().st_mtime for f in folder.rglob("*") if f.is_file())
-    if file.exists() and file.stat().st_mtime > newest:
+    if file.exists() and file.stat().st_mtime > newest and "deep" in np.load(file):
         return file
     aligned = align(load(scan([folder]).chosen()))
     packed = pack(aligned)
     out.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part.npz")
+    part = file.with_suffix(f".{os.getpid()}.part.npz")  # two trainings may start at once
     np.savez(
         part,
         images=packed.input.stack.astype(np.float16),
         slots=[SLOTS.index(m) for m in packed.input.have],
         head=cut(aligned.head.astype(np.float32), packed.box) > 0,
+        deep=cut(aligned.deep.astype(np.float32), packed.box) > 0,
         lesion=lesion_mask(folder, aligned, packed.box),
         stripped=aligned.stripped,
         spacing=aligned.grid.spacing,

@@ -12,7 +12,7 @@ class LossWeights:
     l1: float = 0.6
     l2: float = 1.5  # L1 alone answers the likelier of fluid and lesion, and so loses most lesions; squares pull towards both
     ssim: float = 0.4
-    contrast: float = 0.5  # of lesions to their surroundings
+    contrast: float = 1.0  # of lesions to their surroundings; at 0.5 those of trained-on patients faded too
     error: float = 0.1  # at 0.05 the map followed the true error of voxels too little (rank 0.37 on a stripped brain)
     quality: float = 0.5
     gate: float = 0.4
@@ -29,7 +29,7 @@ class Recipe:
     `warm_steps` counts steps of the whole training with every clean gate held open; `whole_slices` is the last
     share of a run that trains on whole slices, so that pooled descriptors see what they will see. `encoder` (conv or
     sam2) and `encoder_weights` are for new trainings; a resumed one keeps what its checkpoint has. `only`: all but the
-    parameters whose names start so stay as they are.
+    parameters whose names start with one of these stay as they are; empty: all are trained.
     """
 
     size: str = "small"
@@ -49,5 +49,5 @@ class Recipe:
     seed: int = 1
     encoder: str = "conv"
     encoder_weights: str = ""
-    only: str = ""
+    only: tuple[str, ...] = ()
     weights: LossWeights = field(default_factory=LossWeights)

@@ -102,9 +102,8 @@ def test_the_report_keeps_its_schema(result: tuple[Path, dict[str, object]]) -> 
     keys = {"modality", "source", "evidence", "moved_mm", "rotated_deg", "registration", "normalisation", "identity"}
     assert all(set(i) == keys for i in report["inputs"])
     for target in report["targets"]:
-        assert {"modality", "quality", "expected_error", "units", "identity", "chosen_head", "warnings", "contributions"} <= set(
-            target
-        )
+        assert {"modality", "quality", "expected_error", "units", "identity", "chosen_head", "level", "warnings"} <= set(target)
+        assert "contributions" in target
         assert sum(c["share"] for c in target["contributions"]) == pytest.approx(1, abs=1e-3)
         assert sum(c["key"] for c in target["contributions"]) == 1
         for c in target["contributions"]:

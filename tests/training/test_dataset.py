@@ -15,7 +15,7 @@ def study(name: str, value: float) -> PackedStudy:
     """A flat brain of that value with one small lesion in its middle."""
     head, lesion = torch.ones(5, 192, 192, dtype=torch.bool), torch.zeros(5, 192, 192, dtype=torch.bool)
     lesion[2, 95:98, 95:98] = True
-    return PackedStudy(name, torch.full((2, 5, 192, 192), value).half(), (0, 3), head, lesion, True)
+    return PackedStudy(name, torch.full((2, 5, 192, 192), value).half(), (0, 3), head, lesion, True, head)
 
 
 @pytest.mark.parametrize(

@@ -27,18 +27,26 @@ def half(given: ModelInput, want: list[Modality]) -> np.ndarray:
     return np.full((len(want), *given.stack.shape[1:]), 0.5, np.float32)
 
 
+def bright(given: ModelInput, want: list[Modality]) -> np.ndarray:
+    return half(given, want) * np.float32(1.5)
+
+
 def test_every_subset_is_scored_beside_baselines_and_rivals(tmp_path: Path, tiny: Weights) -> None:
     study = phantom.write_study(tmp_path / "data" / "one", (T1, T2, FLAIR))
     phantom.write_study(tmp_path / "data" / "two", (T1, T2, FLAIR))
     voxels = training_voxels(prepare_all([tmp_path / "data"], tmp_path / "cache", ["one"]))
     session = open_session(tiny, choose_device("cpu"))
-    rows = evaluate(session, study, Rivals(voxels, {"half": half}))
+    rows = evaluate(session, study, Rivals(voxels, {"half": half, "bright": bright}))
     assert len(rows) == 9, "three single inputs with two targets each, three pairs with one"
     told = summary(rows)
     assert told["subsets"] == 6
-    assert set(told["protocol_H"]) == {"medk2n", "constant", "matched", "quadratic", "half"}
+    assert set(told["protocol_H"]) == {"medk2n", "constant", "matched", "quadratic", "half", "bright"}
     assert told["protocol_H"]["constant"]["r2"] == pytest.approx(0, abs=1e-3)
     assert told["protocol_H"]["quadratic"]["r2"] > 0.3, "the other study is the same head"
+    h, own = told["protocol_H"], told["own_level"]
+    assert h["bright"]["r2"] == pytest.approx(h["half"]["r2"], abs=1e-3), "what the tool does to its own images it does to others"
+    assert own["bright"]["r2"] < own["half"]["r2"] == pytest.approx(h["half"]["r2"], abs=1e-3)
+    assert own["constant"] == {"r2": pytest.approx(h["constant"]["r2"], abs=1e-3)}
     assert len(told["quality_calibration"]) == 5
     assert len(told["expected_error_reliability"]) == 10
     predicted = [p for p, _ in told["expected_error_reliability"]]

@@ -18,9 +18,8 @@ TINY = Size(widths=(4, 6, 6, 8), descriptor=6, memory=3, attention=2, agreement=
 
 def study(name: str, seed: int, slots: tuple[int, ...]) -> PackedStudy:
     images = torch.rand((len(slots), 6, 48, 32), generator=torch.Generator().manual_seed(seed)).half()
-    return PackedStudy(
-        name, images, slots, torch.ones(6, 48, 32, dtype=torch.bool), torch.zeros(6, 48, 32, dtype=torch.bool), True
-    )
+    head = torch.ones(6, 48, 32, dtype=torch.bool)
+    return PackedStudy(name, images, slots, head, ~head, True, head)
 
 
 def test_every_auxiliary_of_every_subset_is_spoiled_in_turn() -> None:
@@ -80,6 +79,7 @@ def test_whole_heads_are_told_without_their_scalps_too() -> None:
         large,
         images=torch.rand((2, 6, 64, 64)).half(),
         head=torch.ones(6, 64, 64, dtype=torch.bool),
+        deep=torch.ones(6, 64, 64, dtype=torch.bool),
         lesion=torch.zeros(6, 64, 64, dtype=torch.bool),
         stripped=False,
     )
@@ -92,7 +92,9 @@ def test_whole_heads_are_told_without_their_scalps_too() -> None:
 
 def test_a_poor_scalp_leaves_the_deep_part_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     head = torch.ones(6, 80, 80, dtype=torch.bool)
-    whole = PackedStudy("a", torch.rand(2, 6, 80, 80).half(), (0, 2), head, ~head, False)
+    deep = head.clone()
+    deep[:, : origins_module.DEEP_MM] = False
+    whole = PackedStudy("a", torch.rand(2, 6, 80, 80).half(), (0, 2), head, ~head, False, deep)
 
     def poor(network: object, images: torch.Tensor, have: torch.Tensor, want: torch.Tensor) -> Synthesised:
         made = whole.images[whole.slots.index(int(want))].float().clone()

@@ -155,17 +155,20 @@ def test_a_run_ends_after_its_steps(sources: Sources, tmp_path: Path) -> None:
     assert checkpoint.load(file)[1].step == 5
 
 
-def test_only_the_gain_is_trained_where_only_it_is_asked_for(sources: Sources, tmp_path: Path) -> None:
+def test_only_the_heads_that_are_asked_for_are_trained(sources: Sources, tmp_path: Path) -> None:
     start = fit(replace(recipe(), minutes=0, steps=2), sources, tmp_path / "run.safetensors", resume=False)
     before = checkpoint.load(start)[0]
-    fit(replace(recipe(), minutes=0, steps=6, only="preweight.gain"), sources, start, resume=True)
+    heads = ("preweight.gain", "taskhead.quality")
+    fit(replace(recipe(), minutes=0, steps=6, only=heads), sources, start, resume=True)
     after, progress = checkpoint.load(start)
     moved = {n for n in before if not n.startswith("adam.") and not torch.equal(before[n], after[n])}
     assert {n.partition(".")[0] for n in moved} == {"live", "ema"}
-    assert all(n.partition(".")[2].startswith("preweight.gain") for n in moved), "neither buffers nor averages of the rest"
-    assert progress.history[-1]["only"] == "preweight.gain"
-    with pytest.raises(ValueError, match="no parameter"):
-        fit(replace(recipe(), minutes=0, steps=1, only="nothing"), sources, start, resume=True)
+    names = [n.partition(".")[2] for n in moved]
+    assert all(n.startswith(heads) for n in names), "neither buffers nor averages of the rest"
+    assert all(any(n.startswith(head) for n in names) for head in heads)
+    assert progress.history[-1]["only"] == "preweight.gain,taskhead.quality"
+    with pytest.raises(ValueError, match="starts with nothing"):
+        fit(replace(recipe(), minutes=0, steps=1, only=("preweight.gain", "nothing")), sources, start, resume=True)
 
 
 def test_a_checkpoint_does_not_turn_into_another_kind_of_network(sources: Sources, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def study() -> PackedStudy:
     head = torch.from_numpy((radius < 1) & (z >= 0))
     images = [(radius < 1) * (0.5 + s * (radius < 0.4) + 0.01 * z) for s in (-0.3, 0.6, -0.2)]
     stack = torch.from_numpy(np.stack(images).astype(np.float16))
-    return PackedStudy("held-out", stack, (0, 2, 3), head, torch.zeros_like(head), True)
+    return PackedStudy("held-out", stack, (0, 2, 3), head, torch.zeros_like(head), True, head)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def _cached(file: Path, cache: Path | None) -> Head:
 def store_head(head: Head, file: Path, write: Callable[..., None] = np.savez) -> None:
     """Keep a prepared head where `load_heads` looks for it: ``NAME.npz`` in the cache."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part.npz")
+    part = file.with_suffix(f".{os.getpid()}.part.npz")  # two trainings may start at once
     write(
         part,
         classes=head.classes,
