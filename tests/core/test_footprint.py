@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +81,13 @@ def test_a_run_stays_below_its_prediction_and_is_refused_below_it(tmp_path: Path
     peak = json.loads((tmp_path / "o" / "result.json").read_text())["peak_memory_mb"] * 2**20
     assert 0.5 * predicted < peak < predicted
     assert failed(medk2n(*words, tmp_path / "p", "--max-memory", "lots", "--json"), 4)["code"] == "BAD_MEMORY"
+
+
+def test_the_peak_is_that_of_the_run_whoever_started_it() -> None:
+    """The kernel's resource usage of a process starts at what its parent held."""
+    held = np.ones(2**27, np.float64)  # 1 GiB, all of it touched
+    told = subprocess.run(
+        [sys.executable, "-c", "from medk2n_cli.cli.synthesising import _peak_memory_mb; print(_peak_memory_mb())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert 10 < float(told.stdout) < held.nbytes / 2**20 / 2
