@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medk2n_cli.core.errors import Medk2nError, RequestError
 from medk2n_cli.training import commands
 from medk2n_cli.training.recipe import Recipe
+from medk2n_cli.training.refusal import Refusal
 
 CACHE = Path.home() / ".cache" / "medk2n" / "training"
 
@@ -159,5 +161,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _told(arguments: Sequence[str] | None = None) -> int:
+    """`main`; what is refused is said in one line, and the exit code is the tool's own."""
+    try:
+        main(arguments)
+    except Medk2nError as failure:
+        sys.stderr.write(f"error: {failure.problem}\nnext: {failure.next_step}\n")
+        return failure.exit_code
+    except Refusal as failure:
+        sys.stderr.write(f"error: {failure}\n")
+        return RequestError.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(_told())

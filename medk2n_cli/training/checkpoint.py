@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medk2n_cli.training import sam2
 from medk2n_cli.training.network import SIZES, MedK2N
+from medk2n_cli.training.refusal import Refusal
 from medk2n_cli.training.text import text_vectors
 from medk2n_cli.training.twins import AverageFusion, MMSynthesis
 
@@ -62,7 +63,13 @@ def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progr
 
 
 def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
-    """All tensors by name, and the progress."""
+    """All tensors by name, and the progress.
+
+    Raises:
+        Refusal: there is no such file.
+    """
+    if not file.is_file():
+        raise Refusal(f"there is no checkpoint {file}; a new training goes without --resume")
     with safe_open(file, "pt") as stored:
         meta = stored.metadata()
         tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 - safe_open is no mapping
@@ -79,11 +86,11 @@ def load_network(file: Path) -> tuple[MedK2N, Progress]:
     """The averaged weights of a Med-K2N checkpoint, in evaluation mode.
 
     Raises:
-        ValueError: the checkpoint holds a twin of another build.
+        Refusal: the checkpoint holds a twin of another build.
     """
     network, progress = load_any(file)
     if not (isinstance(network, MedK2N) and network.gated):
-        raise ValueError(f"{file.name} holds {progress.size}, which is not Med-K2N")
+        raise Refusal(f"{file.name} holds {progress.size}, which is not Med-K2N")
     return network, progress
 
 

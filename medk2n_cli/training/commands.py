@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medk2n_cli.training.recipe import Recipe
+from medk2n_cli.training.refusal import Refusal
 
 
 def _held_out(asked: argparse.Namespace) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ def _refuse_trained(held: Sequence[str], trained: Sequence[str]) -> None:
     from medk2n_cli.training.dataset import seen_before
 
     if known := seen_before(held, trained):
-        raise ValueError(f"{', '.join(known)}: trained on that patient, so it says nothing; give studies held out by --hold-out")
+        raise Refusal(f"{', '.join(known)}: trained on that patient, so it says nothing; give studies held out by --hold-out")
 
 
 def run_gates(asked: argparse.Namespace) -> dict[str, object]:
@@ -134,7 +135,7 @@ def run_gates(asked: argparse.Namespace) -> dict[str, object]:
         alike = [s for s in strangers if s.stripped == study.stripped and s.patient != study.patient]
         if not alike:
             kind = "stripped brain" if study.stripped else "whole head"
-            raise ValueError(f"no stranger for {study.name}: give --stranger the {kind} of another patient")
+            raise Refusal(f"no stranger for {study.name}: give --stranger the {kind} of another patient")
         cases += gate_test(network, study, alike[0])
     result: dict[str, object] = {asked.name: {"gated": network.gated, **summary(cases)}}
     return _kept(asked, result, rows=[c.to_dict() for c in cases])

@@ -26,6 +26,7 @@ from medk2n_cli.model.store import Weights
 from medk2n_cli.training import sam2
 from medk2n_cli.training.checkpoint import Progress, load_network
 from medk2n_cli.training.network import Exported, MedK2N
+from medk2n_cli.training.refusal import Refusal
 
 TOLERANCE = 1e-4
 INTENDED_USE = "Research: filling in a contrast that a brain MR study lacks. Not for diagnosis."
@@ -55,7 +56,7 @@ REAL_SOURCES = (
 )
 
 
-class Disagreement(RuntimeError):
+class Disagreement(Refusal):
     """ONNX Runtime and torch differ by more than `TOLERANCE`; nothing was written."""
 
 

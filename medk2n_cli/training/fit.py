@@ -18,6 +18,7 @@ from medk2n_cli.training.corrupt import KINDS, corrupt
 from medk2n_cli.training.dataset import SLOTS, Batch, PackedStudy, RealStudies, SimulatedPool, collate
 from medk2n_cli.training.network import MedK2N, Outputs
 from medk2n_cli.training.recipe import Recipe
+from medk2n_cli.training.refusal import Refusal
 from medk2n_cli.training.simulate.heads import load_heads
 from medk2n_cli.training.twins import MMSynthesis
 
@@ -57,7 +58,7 @@ class _Run:
         if resume:
             tensors, self.before = checkpoint.load(file)
             if self.before.size != recipe.size:  # the twin with average fusion has the same tensors
-                raise ValueError(f"{file.name} holds a {self.before.size} network: go on with --size {self.before.size}")
+                raise Refusal(f"{file.name} holds a {self.before.size} network: go on with --size {self.before.size}")
         asked = recipe.encoder
         start = sam2.rebuild(self.before.encoder, asked) if resume else sam2.start(asked, recipe.size, recipe.encoder_weights)
         self.network = checkpoint.new_network(recipe.size, start)
@@ -69,7 +70,7 @@ class _Run:
             parameter.requires_grad_(parameter.requires_grad and self._trains(name))
         learning = [n for n, p in self.network.named_parameters() if p.requires_grad]
         if unknown := [start for start in recipe.only if not any(n.startswith(start) for n in learning)]:
-            raise ValueError(f"no parameter of the network starts with {', '.join(unknown)}")
+            raise Refusal(f"no parameter of the network starts with {', '.join(unknown)}")
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True
         )

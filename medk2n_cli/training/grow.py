@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from medk2n_cli.training import checkpoint, sam2
+from medk2n_cli.training.refusal import Refusal
 
 _BLOCK = re.compile(r"\.blocks\.\d+\.\d+\.")
 
@@ -22,11 +23,11 @@ def as_twin(file: Path, out: Path) -> None:
     The twin then starts from features trained with gates for as many steps, and `fit --size average` goes on from there.
 
     Raises:
-        ValueError: the checkpoint is of another size, or has another encoder.
+        Refusal: the checkpoint is of another size, or has another encoder.
     """
     tensors, progress = checkpoint.load(file)
     if progress.size != "small" or progress.encoder:
-        raise ValueError(f"{file.name} holds {progress.size} {progress.encoder}: the twin is one of small with its own encoder")
+        raise Refusal(f"{file.name} holds {progress.size} {progress.encoder}: the twin is one of small with its own encoder")
     extra = {k: v for k, v in tensors.items() if not k.startswith("ema.")}
     began: dict[str, object] = {"twin of step": progress.step, "steps": 0, "seconds": 0}
     as_average = replace(progress, size="average", history=(*progress.history, began))
@@ -42,7 +43,7 @@ def grow(file: Path, out: Path, seed: int = 1) -> int:
         How many tensors were added.
 
     Raises:
-        ValueError: the checkpoint differs from today's network in more than missing blocks, or in nothing.
+        Refusal: the checkpoint differs from today's network in more than missing blocks, or in nothing.
     """
     tensors, progress = checkpoint.load(file)
     torch.manual_seed(seed)
@@ -52,7 +53,7 @@ def grow(file: Path, out: Path, seed: int = 1) -> int:
     added = new.keys() - old.keys()
     foreign = (old.keys() - new.keys()) | {k for k in old.keys() & new.keys() if old[k].shape != new[k].shape}
     if foreign or not added or not all(_BLOCK.search(k) for k in added):
-        raise ValueError(f"{file.name} is no {progress.size} network that lacks nothing but blocks")
+        raise Refusal(f"{file.name} is no {progress.size} network that lacks nothing but blocks")
     live = checkpoint.part(tensors, "live")
     checkpoint.save(out, new | old, {f"live.{k}": v.clone() for k, v in (new | live).items()}, progress)
     return len(added)

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from medk2n_cli.training import checkpoint
+from medk2n_cli.training.refusal import Refusal
 
 
 def merge(files: Sequence[Path], out: Path) -> checkpoint.Progress:
     """Write the mean of checkpoints to `out`, ready for `fit --resume`; all their steps and runs are counted.
 
     Raises:
-        ValueError: they are not two or more runs of the same network that went on from a common start, each on its own.
+        Refusal: they are not two or more runs of the same network that went on from a common start, each on its own.
     """
     stored = [checkpoint.load(f) for f in files]
     progress = _together([p for _, p in stored])
@@ -43,9 +44,9 @@ def _together(runs: Sequence[checkpoint.Progress]) -> checkpoint.Progress:
         common += 1
     after = [json.dumps(r.history[common:]) for r in runs]
     if len(runs) < 2 or len(set(after)) < len(after) or "[]" in after:
-        raise ValueError("give two or more checkpoints, each of a run of its own")
+        raise Refusal("give two or more checkpoints, each of a run of its own")
     if not common or any((r.size, r.encoder) != (first.size, first.encoder) for r in runs):
-        raise ValueError("the checkpoints did not go on from a common start")
+        raise Refusal("the checkpoints did not go on from a common start")
     before = first.history[:common]
     history = (*before, *(h for r in runs for h in r.history[common:]))
     steps, seconds = (sum(float(str(h[k])) for h in history) for k in ("steps", "seconds"))

@@ -15,6 +15,7 @@ from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.packing.pack import Box
 from medk2n_cli.training.baselines import TrainingVoxels
 from medk2n_cli.training.dataset import SLOTS
+from medk2n_cli.training.refusal import Refusal
 from medk2n_cli.training.simulate.heads import load_heads, store_head
 
 _BIDS_TYPES = ("anat", "dwi")
@@ -74,14 +75,14 @@ def prepare_all(places: Sequence[Path], out: Path, held_out: Sequence[str], must
     A place that holds prepared studies (``*.npz``, say of `bundle`) gives these.
 
     Raises:
-        ValueError: a name of `held_out` is no study below `places`, which may be a slip of the pen (`must_exist`).
+        Refusal: a name of `held_out` is no study below `places`, which may be a slip of the pen (`must_exist`).
     """
     prepared = [f for place in places for f in sorted(place.glob("*.npz"))]
     folders = list(_study_folders(places))
     known = {f.stem for f in prepared} | {study_name(f) for f in folders}
     if must_exist and not prepared and (unknown := set(held_out) - known):  # `bundle` has left them out already
         there = ", ".join(sorted(known)) or "none"
-        raise ValueError(f"no study is called {', '.join(sorted(unknown))}: see --hold-out and --data; there are: {there}")
+        raise Refusal(f"no study is called {', '.join(sorted(unknown))}: see --hold-out and --data; there are: {there}")
     found = [f for f in prepared if f.stem not in held_out]
     for folder in folders:
         if study_name(folder) in held_out:

@@ -29,12 +29,13 @@ from medk2n_cli.model.store import Weights
 from medk2n_cli.training.dataset import SLOTS, PackedStudy, Sample
 from medk2n_cli.training.export import keep
 from medk2n_cli.training.gates import questions
+from medk2n_cli.training.refusal import Refusal
 
 MOST_DB_LOST = 0.1
 ROUNDED = re.compile(r"\.blocks\.|\.down\.|\.hidden\.")
 
 
-class TooRough(RuntimeError):
+class TooRough(Refusal):
     """The variant loses more than `MOST_DB_LOST` on the mean; nothing was written."""
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medk2n_cli.training.network import SIZES, Film
+from medk2n_cli.training.refusal import Refusal
 
 RANK, ALPHA = 8, 16
 # Side of a cell, pixels: Hiera's coarsest stride, and the 8 tokens of 4 pixels that tile its position embedding.
@@ -118,14 +119,14 @@ def start(encoder: str, size: str, weights: str) -> Sam2Encoder | None:
     """The encoder of a new training; None is the network's own. `weights`: NAME[@REVISION] on the Hub, a folder, or empty.
 
     Raises:
-        ValueError: the options contradict each other, or the weights are not those of a SAM2.
+        Refusal: the options contradict each other, or the weights are not those of a SAM2.
     """
     if encoder != "sam2":
         if weights:
-            raise ValueError(f"encoder weights {weights} are for the encoder sam2, not for {encoder}")
+            raise Refusal(f"encoder weights {weights} are for the encoder sam2, not for {encoder}")
         return None
     if size not in SIZES:
-        raise ValueError(f"{size} has an encoder of its own; sam2 is for {', '.join(SIZES)}")
+        raise Refusal(f"{size} has an encoder of its own; sam2 is for {', '.join(SIZES)}")
     vision, source = _pretrained(weights) if weights else (_random(CONFIGS[size]), "")
     config = {k: v for k, v in vision.config.to_dict().items() if k != "_name_or_path"}  # may name a folder of this machine
     return Sam2Encoder(Plan(size, config, source), vision)
@@ -141,10 +142,10 @@ def rebuild(described: str, asked: str = "") -> Sam2Encoder | None:
     """What `describe` described, weights to be loaded; nothing is downloaded.
 
     Raises:
-        ValueError: sam2 was asked for, and the checkpoint was trained without it.
+        Refusal: sam2 was asked for, and the checkpoint was trained without it.
     """
     if asked == "sam2" and not described:
-        raise ValueError("this checkpoint has no SAM2 encoder: start a new one, without --resume")
+        raise Refusal("this checkpoint has no SAM2 encoder: start a new one, without --resume")
     return Sam2Encoder(Plan(**json.loads(described))) if described else None
 
 
@@ -203,7 +204,7 @@ def _pretrained(weights: str) -> tuple[Any, str]:
         output_loading_info=True,
     )
     if lacking := sorted([*found["missing_keys"], *found["mismatched_keys"]]):
-        raise ValueError(f"{weights} lacks {len(lacking)} tensors of a SAM2 vision encoder, the first {lacking[0]}")
+        raise Refusal(f"{weights} lacks {len(lacking)} tensors of a SAM2 vision encoder, the first {lacking[0]}")
     if folder.is_dir():
         return vision, f"SAM2 encoder: local folder {folder.resolve().name}"
     commit = getattr(vision.config, "_commit_hash", None) or revision or "main"

@@ -108,6 +108,8 @@ def in_words(target: TargetReport) -> str:
     best = max(target.identity, key=lambda m: target.identity[m])
     said = f"Predicted SSIM {target.quality:.2f}; expected absolute error {target.expected_error:.0f}, {target.units}; "
     said += f"looks like {best.value} ({target.identity[best]:.2f})."
+    if not target.modality.is_quantitative:
+        said += f" Normal tissue was brought to 500 by a factor of {target.level:.2f}."
     low = [k for k, q in enumerate(target.slice_quality, start=1) if q < _LOW_QUALITY]
     return said + (f" Low confidence in slices {_runs(low)} of the head." if low else "")
 

@@ -60,6 +60,7 @@ def write_sidecar(folder: Path, report: FusionReport, target: TargetReport) -> P
             "weights": report.model.to_dict(),
             "predicted_ssim": round(target.quality, 4),
             "expected_absolute_error": round(target.expected_error, 2),
+            "level": round(target.level, 4),
             "warnings": list(target.warnings),
             "note": NOT_FOR_DIAGNOSIS,
         },

@@ -127,6 +127,7 @@ def test_volumes_lie_on_the_acquired_grid_and_are_marked(result: tuple[Path, dic
     assert np.allclose(made.GetDirection(), acquired.GetDirection(), atol=1e-4)
     sidecar = json.loads((result[0] / "synth_FLAIR.json").read_text())
     assert sidecar["synthetic"] is True
+    assert 0.5 <= sidecar["level"] <= 2
     assert sidecar["weights"]["sha256"] == hashlib.sha256(TINY.read_bytes()).hexdigest()
 
 

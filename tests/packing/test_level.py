@@ -15,6 +15,7 @@ from medk2n_cli.core.volumes import Volume
 from medk2n_cli.packing.level import MOST, level_of, levelled
 from medk2n_cli.packing.normalise import measure_scale
 from medk2n_cli.packing.pack import cut, pack
+from medk2n_cli.packing.unpack import _far_off
 from medk2n_cli.pipeline import synthesize
 from medk2n_cli.reading.scan import load, scan
 from tests import phantom
@@ -78,6 +79,13 @@ def test_normal_tissue_is_near_500_in_every_contrast_that_comes_out(tmp_path: Pa
         volume = resample(made.volumes[target.modality], aligned.grid)
         assert np.median(volume.array[aligned.deep]) == pytest.approx(500, abs=10)
         assert 0.5 <= target.level <= 2
+
+
+@pytest.mark.parametrize(("level", "words"), [(0.5, "2 times"), (2.0, "0.5 times"), (1.0, ""), (0.75, "")])
+def test_a_level_far_off_is_a_reason_for_doubt(level: float, words: str) -> None:
+    said = " ".join(_far_off(level))
+    assert words in said
+    assert bool(said) == bool(words)
 
 
 def test_the_deep_head_is_cut_as_the_images_are(tmp_path: Path) -> None:

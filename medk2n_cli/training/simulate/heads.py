@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medk2n_cli.core.volumes import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM
+from medk2n_cli.training.refusal import Refusal
 from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label_to_class
 
 FAR_MM = 30
@@ -52,12 +53,12 @@ def load_heads(folder: Path, cache: Path | None = None, names: list[str] | None 
     A folder of prepared heads (``head_*.npz``) will do as well.
 
     Raises:
-        FileNotFoundError: the folder holds no label map.
+        Refusal: the folder holds no label map.
     """
     found = sorted(folder.glob("head_*.nii.gz")) or sorted(folder.glob("head_*.npz"))
     files = [f for f in found if names is None or f.name.split(".")[0] in names]
     if not files:
-        raise FileNotFoundError(f"no head_*.nii.gz in {folder}")
+        raise Refusal(f"no head_*.nii.gz in {folder}: see --label-maps")
     return [_cached(file, cache) for file in files]
 
 
