@@ -14,11 +14,7 @@ pytest.importorskip("torch", reason="the training room needs the train extra")
     [
         (("merge", "nowhere.safetensors", "elsewhere.safetensors", "--out", "o.safetensors"), "error: there is no checkpoint", 4),
         (("simulate", "--label-maps", "nowhere", "--out", "o"), "error: no head_*.nii.gz in nowhere: see --label-maps", 4),
-        (
-            ("lesions", "nowhere", "--checkpoint", "n.safetensors", "--label-maps", "nowhere", "--out", "o"),
-            "next: Check the path",
-            3,
-        ),
+        (("evaluate", "nowhere", "--cache", "cache"), "next: Check the path", 3),
     ],
 )
 def test_what_is_refused_is_told_in_a_line(words: tuple[str, ...], said: str, code: int, tmp_path: Path) -> None:
