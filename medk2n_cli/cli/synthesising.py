@@ -223,7 +223,9 @@ def _peak_memory_mb() -> float | None:
         return None
     status = Path("/proc/self/status")
     if status.exists():  # getrusage counts what whoever started this process held by then
-        told = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        told = dict(
+            line.split(":", 1) for line in status.read_text(encoding="utf-8", errors="replace").splitlines() if ":" in line
+        )
         if "VmHWM" in told:
             return round(int(told["VmHWM"].split()[0]) / 2**10, 1)
     import resource

@@ -95,6 +95,8 @@ class ModelOutput:
     def __post_init__(self) -> None:
         if len(self.want) != self.synthesised.shape[0]:
             raise ValueError(f"{len(self.want)} targets asked, {self.synthesised.shape[0]} answered")
+        if len(self.level) not in (0, len(self.want)):
+            raise ValueError(f"{len(self.want)} targets, levels of {len(self.level)}")
         for name in ("w_global", "threshold", "gate", "w_eff", "quality", "identity", "input_identity"):
             values = getattr(self, name)
             if values.size and not (values.min() >= -1e-4 and values.max() <= 1 + 1e-4):

@@ -38,7 +38,13 @@ def level_of(modality: Modality, made: FloatArray, deep: NDArray[np.bool_]) -> f
 
 
 def levelled(output: ModelOutput, deep: NDArray[np.bool_]) -> ModelOutput:
-    """Every MR target of `output` at its level, its expected error with it; deep: (D, H, W)."""
+    """Every MR target of `output` at its level, its expected error with it; deep: (D, H, W).
+
+    Raises:
+        ValueError: it is at its level already.
+    """
+    if output.level:
+        raise ValueError("a second factor would hide the first")
     factors = [level_of(m, made, deep) for m, made in zip(output.want, output.synthesised, strict=True)]
     by = np.array(factors, np.float32)[:, None, None, None]
     return replace(output, synthesised=output.synthesised * by, expected_error=output.expected_error * by, level=tuple(factors))

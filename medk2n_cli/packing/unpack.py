@@ -14,6 +14,7 @@ from medk2n_cli.core.study import Series
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.core.views import Views
 from medk2n_cli.core.volumes import AlignedStudy, Volume
+from medk2n_cli.packing.level import MOST
 from medk2n_cli.packing.normalise import to_units
 from medk2n_cli.packing.pack import Packed, put_back
 
@@ -104,7 +105,7 @@ def _target(answer: Answer, slots: tuple[Modality, ...], n: int) -> TargetReport
     identity = _mean_identity(output.identity[:, n], slots, weight)
     quality = float(np.average(output.quality[:, n], weights=weight))
     have = answer.packed.input.have
-    level = output.level[n] if output.level else 1.0
+    level = output.level[n]
     return TargetReport(
         modality,
         quality,
@@ -164,10 +165,11 @@ def _looks_wrong(report: InputReport, modality: Modality) -> list[str]:
 
 
 def _far_off(level: float) -> list[str]:
-    """Measured on held-out patients: 0.75 to 1.1."""
+    """Measured on held-out patients: 0.75 to 1.1. At `MOST` there may be more to correct than was."""
     if 1 / _FAR_LEVEL <= level <= _FAR_LEVEL:
         return []
-    return [f"Low confidence: the network's image was {1 / level:.2g} times as bright as this contrast is; corrected."]
+    bound = {1 / MOST: " or more", MOST: " or less"}.get(level, "")
+    return [f"Low confidence: the network's image was {1 / level:.2g} times{bound} as bright as this contrast is."]
 
 
 def _warnings(

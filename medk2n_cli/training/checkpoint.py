@@ -69,7 +69,7 @@ def load(file: Path) -> tuple[dict[str, Tensor], Progress]:
         Refusal: there is no such file.
     """
     if not file.is_file():
-        raise Refusal(f"there is no checkpoint {file}; a new training goes without --resume")
+        raise Refusal(f"there is no checkpoint {file}")
     with safe_open(file, "pt") as stored:
         meta = stored.metadata()
         tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 - safe_open is no mapping

@@ -15,7 +15,12 @@ from medk2n_cli.training.refusal import Refusal
 
 
 def _held_out(asked: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(n for name in asked.hold_out.split(",") if (n := name.strip()))
+    return _names(asked.hold_out)
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    """``a, b`` -> its parts."""
+    return tuple(n for name in listed.split(",") if (n := name.strip()))
 
 
 def _kept(asked: argparse.Namespace, result: dict[str, object], **details: object) -> dict[str, object]:
@@ -57,7 +62,7 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
         seed=asked.seed,
         encoder=asked.encoder,
         encoder_weights=asked.encoder_weights,
-        only=tuple(filter(None, asked.only.split(","))),
+        only=_names(asked.only),
     )
     file = fit(recipe, Sources(asked.label_maps, asked.cache / "heads", studies), asked.checkpoint, asked.resume)
     return {"checkpoint": str(file), "studies": [s.stem for s in studies]}
@@ -113,7 +118,7 @@ def run_evaluate(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def _refuse_trained(held: Sequence[str], trained: Sequence[str]) -> None:
-    """Raises ValueError where a study to measure on is of a patient that was trained on."""
+    """Raises Refusal where a study to measure on is of a patient that was trained on."""
     from medk2n_cli.training.dataset import seen_before
 
     if known := seen_before(held, trained):

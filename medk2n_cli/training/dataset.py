@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.training.refusal import Refusal
 from medk2n_cli.training.simulate.anatomy import HeadTensors
 from medk2n_cli.training.simulate.draw import Draw, draw_study
 from medk2n_cli.training.simulate.heads import Head
@@ -158,8 +159,14 @@ class PackedStudy:
 
     @classmethod
     def load(cls, file: Path) -> PackedStudy:
-        """Read what `prepare` wrote."""
+        """Read what `prepare` wrote.
+
+        Raises:
+            Refusal: an older version wrote it.
+        """
         z = np.load(file)
+        if lacking := {"deep", "lesion"} - set(z.files):
+            raise Refusal(f"{file} has no {min(lacking)}, an older version made it: remove it, or make the bundle again")
         images, head, lesion, deep = (torch.from_numpy(z[name]) for name in ("images", "head", "lesion", "deep"))
         return cls(file.stem, images, tuple(z["slots"].tolist()), head, lesion, bool(z["stripped"]), deep)
 

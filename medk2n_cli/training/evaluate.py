@@ -90,7 +90,8 @@ def _short(value: float) -> float:
 class Row:
     """One target from one subset of inputs: protocol H and W scores by method, P as (PSNR, SSIM), and the decisions.
 
-    `own_level`: R2 under H by method, as the image came: `packing.level` is part of the tool, and so of H, for all methods alike.
+    `own_level`: R2 under H by method, as the image came. `packing.level` is part of the tool, and so of H, for all methods but
+    the constant.
     """
 
     subject: str
@@ -155,11 +156,10 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
         acquired = whole.volumes[target].array
         scale = measure_scale(target, acquired[study.deep])
         truth = cut(scale.apply(acquired) * study.head, packed.box)
-        came = {"medk2n": raw.synthesised[n], **_baselines(inputs, target, truth, head, voxels)}
-        came |= {name: images[n] for name, images in others.items()}
-        came = {name: np.maximum(v, 0) for name, v in came.items()}
-        made = {name: np.asarray(v * level_of(target, v, packed.deep), np.float32) for name, v in came.items()}
-        made["constant"] = came["constant"]  # the best there is: at the level of the median it would not be
+        each = {"medk2n": [raw.synthesised[n]], **{name: [images[n]] for name, images in others.items()}}
+        each |= _baselines(inputs, target, head, voxels)
+        came, made = _best_of(each, truth, head), _best_of(_at_level(each, target, packed.deep), truth, head)
+        came["constant"] = made["constant"] = baselines.constant(truth, head)
         keys = {m.value: int(np.median(output.gate[:, n, k])) for k, m in enumerate(packed.input.have)}
         rows.append(
             Row(
@@ -183,16 +183,22 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
 
 
 def _baselines(
-    inputs: Mapping[Modality, FloatArray], target: Modality, truth: FloatArray, head: NDArray[np.bool_], training: TrainingVoxels
-) -> dict[str, FloatArray]:
-    """(0), (a) with the input that turns out best, (b) where training studies hold what it takes."""
-    made = {"constant": baselines.constant(truth, head)}
+    inputs: Mapping[Modality, FloatArray], target: Modality, head: NDArray[np.bool_], training: TrainingVoxels
+) -> dict[str, list[FloatArray]]:
+    """(a) from each of the inputs, (b) where training studies hold what it takes."""
     matched = [baselines.histogram_matched(x, target, head, training) for x in inputs.values()]
-    made["matched"] = max(matched, key=lambda v: protocol_h(v, truth, head).r2)
     fitted = baselines.quadratic(inputs, target, training)
-    if fitted is not None:
-        made["quadratic"] = fitted
-    return made
+    return {"matched": matched} | ({} if fitted is None else {"quadratic": [fitted]})
+
+
+def _at_level(each: Mapping[str, list[FloatArray]], target: Modality, deep: NDArray[np.bool_]) -> dict[str, list[FloatArray]]:
+    """Every image as the tool's last step leaves it."""
+    return {name: [np.asarray(v * level_of(target, v, deep), np.float32) for v in images] for name, images in each.items()}
+
+
+def _best_of(each: Mapping[str, list[FloatArray]], truth: FloatArray, head: NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """Of several images of one method the one that turns out best; none below 0."""
+    return {name: max((np.maximum(v, 0) for v in images), key=lambda v: r2(v, truth, head)) for name, images in each.items()}
 
 
 def by_subset(rows: Sequence[Row], method: str, score: str = "r2", protocol: str = "h") -> dict[str, float]:

@@ -177,7 +177,7 @@ class Synthesised:
 
 @torch.no_grad()
 def synthesise(network: AnyNetwork, images: Tensor, have: Tensor, want: Tensor, let_in: int | None = None) -> Synthesised:
-    """A whole volume for one target as the tool makes it: the medians decide gates and head; `let_in` opens one gate."""
+    """A whole volume for one target: the medians decide gates and head; `let_in` opens one gate. At the network's own level."""
     k = len(have)
     if isinstance(network, MMSynthesis):
         made = torch.cat([network(part, have, want)[:, 0] for part in images.split(_BATCH)])  # it works at full resolution

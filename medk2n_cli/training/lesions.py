@@ -15,6 +15,7 @@ from scipy import ndimage
 from medk2n_cli.aligning.align import align
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput
+from medk2n_cli.packing.level import level_of
 from medk2n_cli.packing.pack import cut, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training.dataset import SLOTS
@@ -201,9 +202,10 @@ def invented_ml(made: FloatArray, case: _Case, target: Modality, where: BoolArra
     """ml of connected hyperintensity, at least 20 mm3 each, that `made` (D, H, W) shows and the truth does not.
 
     Against the truth without its coil profile: where the coil dims an acquired image, every healthy cortex looks too bright.
+    Both at their level, as the tool gives it: these heads are slabs, whose median is not quite that of the head.
     """
-    truth = case.truth[target]
     inside = ndimage.binary_erosion(case.head, np.ones((1, 3, 3), bool), iterations=10)
+    truth, made = (image * np.float32(level_of(target, image, inside)) for image in (case.truth[target], made))
     median = float(np.median(truth[inside]))
     bright = inside & where & (made > _BRIGHT * median) & (made > ndimage.maximum_filter(truth, (1, 3, 3)) + _BRIGHTER)
     labels, count = ndimage.label(bright)

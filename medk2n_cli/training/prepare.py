@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from medk2n_cli.packing.pack import Box
 from medk2n_cli.training.baselines import TrainingVoxels
 from medk2n_cli.training.dataset import SLOTS
 from medk2n_cli.training.refusal import Refusal
+from medk2n_cli.training.replacing import replacing
 from medk2n_cli.training.simulate.heads import load_heads, store_head
 
 _BIDS_TYPES = ("anat", "dwi")
@@ -41,19 +41,17 @@ def prepare(folder: Path, out: Path) -> Path:
         return file
     aligned = align(load(scan([folder]).chosen()))
     packed = pack(aligned)
-    out.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part.npz")  # two trainings may start at once
-    np.savez(
-        part,
-        images=packed.input.stack.astype(np.float16),
-        slots=[SLOTS.index(m) for m in packed.input.have],
-        head=cut(aligned.head.astype(np.float32), packed.box) > 0,
-        deep=cut(aligned.deep.astype(np.float32), packed.box) > 0,
-        lesion=lesion_mask(folder, aligned, packed.box),
-        stripped=aligned.stripped,
-        spacing=aligned.grid.spacing,
-    )
-    part.rename(file)
+    with replacing(file) as stream:
+        np.savez(
+            stream,
+            images=packed.input.stack.astype(np.float16),
+            slots=[SLOTS.index(m) for m in packed.input.have],
+            head=cut(aligned.head.astype(np.float32), packed.box) > 0,
+            deep=packed.deep,
+            lesion=lesion_mask(folder, aligned, packed.box),
+            stripped=aligned.stripped,
+            spacing=aligned.grid.spacing,
+        )
     return file
 
 
@@ -99,14 +97,13 @@ def bundle(label_maps: Path, cache: Path, studies: Sequence[Path], out: Path) ->
 
     Studies are rounded to 1/512 of the network's scale.
     """
-    for part in ("heads", "studies"):
-        (out / part).mkdir(parents=True, exist_ok=True)
     for head in load_heads(label_maps, cache):
         store_head(head, out / "heads" / f"{head.name}.npz", np.savez_compressed)
     for file in studies:
         stored = dict(np.load(file))
         stored["images"] = (np.rint(stored["images"].astype(np.float32) * 512) / 512).astype(np.float16)
-        np.savez_compressed(out / "studies" / file.name, **stored)
+        with replacing(out / "studies" / file.name) as stream:
+            np.savez_compressed(stream, **stored)
     return out
 
 

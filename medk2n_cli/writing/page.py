@@ -109,7 +109,7 @@ def in_words(target: TargetReport) -> str:
     said = f"Predicted SSIM {target.quality:.2f}; expected absolute error {target.expected_error:.0f}, {target.units}; "
     said += f"looks like {best.value} ({target.identity[best]:.2f})."
     if not target.modality.is_quantitative:
-        said += f" Normal tissue was brought to 500 by a factor of {target.level:.2f}."
+        said += f" Its brightness was multiplied by {target.level:.2f}, so that normal tissue is near 500."
     low = [k for k, q in enumerate(target.slice_quality, start=1) if q < _LOW_QUALITY]
     return said + (f" Low confidence in slices {_runs(low)} of the head." if low else "")
 

@@ -69,6 +69,8 @@ def test_expected_errors_go_with_their_images_and_each_target_has_its_own_factor
         assert np.allclose(made.synthesised[n], came.synthesised[n] * factor)
         assert np.allclose(made.expected_error[n], came.expected_error[n] * factor)
     assert made.synthesised.dtype == np.float32
+    with pytest.raises(ValueError, match="second"):
+        levelled(made, DEEP)
 
 
 def test_normal_tissue_is_near_500_in_every_contrast_that_comes_out(tmp_path: Path) -> None:
@@ -81,7 +83,9 @@ def test_normal_tissue_is_near_500_in_every_contrast_that_comes_out(tmp_path: Pa
         assert 0.5 <= target.level <= 2
 
 
-@pytest.mark.parametrize(("level", "words"), [(0.5, "2 times"), (2.0, "0.5 times"), (1.0, ""), (0.75, "")])
+@pytest.mark.parametrize(
+    ("level", "words"), [(0.5, "2 times or more"), (0.625, "1.6 times as"), (2.0, "0.5 times or less"), (1.0, ""), (0.75, "")]
+)
 def test_a_level_far_off_is_a_reason_for_doubt(level: float, words: str) -> None:
     said = " ".join(_far_off(level))
     assert words in said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="the training room needs torch")
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch", reason="the training room needs torch")
 import numpy as np  # noqa: E402
 
 from medk2n_cli.training.dataset import PackedStudy, RealStudies  # noqa: E402
+from medk2n_cli.training.refusal import Refusal  # noqa: E402
 
 
 def study(name: str, value: float) -> PackedStudy:
@@ -50,3 +53,10 @@ def test_lesions_lie_anywhere_in_a_crop_and_not_in_its_middle() -> None:
     places = torch.stack([place for place in found if torch.isfinite(place).all()])
     assert len(places) > 60, "half of the crops are drawn to lesions"
     assert float((places - 48).abs().amax(1).gt(8).float().mean()) > 0.5
+
+
+def test_studies_that_an_older_version_prepared_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "old.npz"
+    np.savez(file, images=np.zeros((2, 1, 16, 16), np.float16), slots=[0, 1], head=np.ones((1, 16, 16), bool), stripped=True)
+    with pytest.raises(Refusal, match="older version"):
+        PackedStudy.load(file)

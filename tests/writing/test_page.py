@@ -116,8 +116,8 @@ def test_words_name_the_slices_to_doubt() -> None:
     report = replace(target_report(FLAIR, SOURCES), slice_quality=(0.5, 0.4, 0.9, 0.9, 0.3), quality=0.62)
     assert in_words(report).endswith("Low confidence in slices 1-2, 5 of the head.")
     assert "looks like FLAIR (0.90)" in in_words(report)
-    assert "Normal tissue was brought to 500 by a factor of 0.82." in in_words(replace(report, level=0.82))
-    assert "brought" not in in_words(replace(report, modality=Modality.ADC)), "whose scale is physical"
+    assert "Its brightness was multiplied by 0.82" in in_words(replace(report, level=0.82))
+    assert "multiplied" not in in_words(replace(report, modality=Modality.ADC)), "whose scale is physical"
 
 
 def marked(grid: object) -> Views:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from scipy import ndimage
 
 from medk2n_cli.core.volumes import DEEP_STRIPPED_MM, DEEP_WHOLE_MM, HEAD_HEIGHT_MM
 from medk2n_cli.training.refusal import Refusal
+from medk2n_cli.training.replacing import replacing
 from medk2n_cli.training.simulate.tissue import CLASS, SOLID_BRAIN, WHITE, label_to_class
 
 FAR_MM = 30
@@ -88,19 +88,17 @@ def _cached(file: Path, cache: Path | None) -> Head:
 
 def store_head(head: Head, file: Path, write: Callable[..., None] = np.savez) -> None:
     """Keep a prepared head where `load_heads` looks for it: ``NAME.npz`` in the cache."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part.npz")  # two trainings may start at once
-    write(
-        part,
-        classes=head.classes,
-        to_brain=head.to_brain,
-        white=head.white,
-        periventricular=head.periventricular,
-        deep_whole=head.deep_whole,
-        deep_stripped=head.deep_stripped,
-        brain_box=np.array(head.brain_box),
-    )
-    part.rename(file)
+    with replacing(file) as stream:
+        write(
+            stream,
+            classes=head.classes,
+            to_brain=head.to_brain,
+            white=head.white,
+            periventricular=head.periventricular,
+            deep_whole=head.deep_whole,
+            deep_stripped=head.deep_stripped,
+            brain_box=np.array(head.brain_box),
+        )
 
 
 def prepare(name: str, labels: NDArray[np.float32]) -> Head:
