@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--warm-steps", type=int, default=Recipe.warm_steps, help="steps with every clean gate held open")
     fit.add_argument("--spoiled", type=float, default=Recipe.corrupted, help="share of steps with an input that is no good")
     fit.add_argument("--rate", type=float, default=1e-3)
+    fit.add_argument("--whole-slices", type=float, default=Recipe.whole_slices, help="the last share of the run, on whole slices")
     fit.add_argument("--only", default="", metavar="PREFIX,...", help="train these parameters alone: preweight.gain at the end")
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--cache", type=Path, default=CACHE)

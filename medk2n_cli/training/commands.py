@@ -58,6 +58,7 @@ def run_fit(asked: argparse.Namespace) -> dict[str, object]:
         steps=asked.steps,
         warm_steps=asked.warm_steps,
         corrupted=asked.spoiled,
+        whole_slices=asked.whole_slices,
         rate=asked.rate,
         seed=asked.seed,
         encoder=asked.encoder,

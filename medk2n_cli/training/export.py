@@ -191,7 +191,8 @@ def make_card(network: MedK2N, progress: Progress, name: str, measured: Measured
         outputs=Exported.OUTPUTS,
         neighbours=network.size.neighbours,
         multiple=MULTIPLE,
-        normalisation="5th percentile of the deep head to 0.1 (T2: 0.2), median to 0.5; ADC 0..4e-3 mm2/s to 0..2",
+        normalisation="5th percentile of the deep head to 0.1 (T2: 0.2), median to 0.5, outputs by one factor; "
+        "ADC 0..4e-3 mm2/s to 0..2",
         spacing_mm=1.0,
         parameters=counts,
         pairs=_pairs(network, measured),
