@@ -15,7 +15,7 @@ import typer
 
 from medk2n_cli import __version__
 from medk2n_cli.cli.frame import JSON, LEDGER, MAX_MEMORY, RULES, STUDY, THREADS, USE, WEIGHTS, answer, app, print_json
-from medk2n_cli.core.errors import Medk2nError
+from medk2n_cli.core.errors import Medk2nError, RequestError
 
 BUG, STOPPED = 1, 130
 __all__ = ["app", "main", "trusting", "weights"]
@@ -211,6 +211,18 @@ def demo(
 from medk2n_cli.cli import trusting, weights  # noqa: E402 - their commands stand after those above in the help
 
 
+def _lists_once(words: list[str]) -> None:
+    """Of an option given twice only the last counts, as everywhere; of a list that would pass over the first in silence."""
+    for option in ("--want", "--ignore"):
+        given = [w.partition("=")[0] for w in words].count(option)
+        if given > 1:
+            raise RequestError(
+                f"{option} is given {given} times, and only the last would count.",
+                next_step=f"Give one list: {option} T2,FLAIR.",
+                code="GIVEN_TWICE",
+            )
+
+
 def main() -> None:
     """Entry point of the `medk2n` command: errors become two lines (or one JSON object) and an exit code."""
     asked_json = "--json" in sys.argv[1:]
@@ -219,6 +231,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _terminated)
     try:
+        _lists_once(sys.argv[1:])
         app()
     except Medk2nError as failure:
         _fail(failure, asked_json)

@@ -185,6 +185,8 @@ def bad(words: list[object], exit_code: int, code: str) -> object:
 @pytest.mark.parametrize(
     ("words", "exit_code", "code"),
     [
+        bad(["--ignore", "T1", "--ignore=T2"], 4, "GIVEN_TWICE"),
+        bad(["--want", "FLAIR", "--want", "T1C"], 4, "GIVEN_TWICE"),
         bad(["--in", "STUDY", "--want", "PET"], 4, "UNKNOWN_MODALITY"),
         bad(["--in", "STUDY", "--want", "T1"], 4, "ALREADY_ACQUIRED"),
         bad(["--in", "STUDY", "--want", "FLAIR", "--grid", "ADC"], 4, "GRID_NOT_ACQUIRED"),
