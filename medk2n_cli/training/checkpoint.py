@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from medk2n_cli.training import sam2
 from medk2n_cli.training.network import SIZES, MedK2N
 from medk2n_cli.training.refusal import Refusal
+from medk2n_cli.training.replacing import replacing
 from medk2n_cli.training.text import text_vectors
 from medk2n_cli.training.twins import AverageFusion, MMSynthesis
 
@@ -56,10 +57,8 @@ def save(file: Path, network: dict[str, Tensor], extra: dict[str, Tensor], progr
         "history": json.dumps(progress.history),
         "encoder": progress.encoder,
     }
-    part = file.with_suffix(".part")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, metadata=meta)
-    part.replace(file)
+    with replacing(file) as stream:
+        stream.write(serialised({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, meta))
 
 
 def load(file: Path) -> tuple[dict[str, Tensor], Progress]:

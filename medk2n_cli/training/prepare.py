@@ -97,6 +97,7 @@ def bundle(label_maps: Path, cache: Path, studies: Sequence[Path], out: Path) ->
 
     Studies are rounded to 1/512 of the network's scale.
     """
+    (out / "studies").mkdir(parents=True, exist_ok=True)  # also where there are none: it serves as --data
     for head in load_heads(label_maps, cache):
         store_head(head, out / "heads" / f"{head.name}.npz", np.savez_compressed)
     for file in studies:

@@ -78,6 +78,7 @@ def test_a_bundle_is_all_that_training_needs(tmp_path: Path) -> None:
     (tmp_path / "head_01.nii.gz").write_bytes(b"prepared already")
     store_head(formula_head("head_01"), tmp_path / "head_01.npz")
     made = bundle(tmp_path, tmp_path, studies, tmp_path / "bundle")
+    assert prepare_all([bundle(tmp_path, tmp_path, (), tmp_path / "bare") / "studies"], tmp_path, ()) == ()
     recipe = Recipe(steps=2, batch=2, crop=(48, 48), whole=(64, 64), pool=8)
     packed = prepare_all([made / "studies"], tmp_path / "unused", ["sub-01"], must_exist=True)  # the same --hold-out again
     assert {f.stem for f in packed} == {"BraTS-GLI-00005-000", "sub-strokecase0001_ses-0001"}
