@@ -18,7 +18,7 @@ from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
 from medk2n_cli.training.simulate.render import Window, render  # noqa: E402
 from medk2n_cli.training.simulate.sequence import Sequence, TissueMaps, signal  # noqa: E402
 from medk2n_cli.training.simulate.studies import write_study  # noqa: E402
-from medk2n_cli.training.simulate.tissue import CLASS, TISSUES  # noqa: E402
+from medk2n_cli.training.simulate.tissue import CLASS, COLUMNS, TISSUES, Tissue  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality
@@ -36,6 +36,10 @@ def plain(head: Head, seed: int = 3) -> Draw:
     return replace(
         draw, lesions=(), fullness=Fullness(), elastic=np.zeros_like(draw.elastic), pose=np.eye(3, dtype=np.float32), spacing=1.0
     )
+
+
+def maps(*tissues: Tissue) -> TissueMaps:
+    return TissueMaps(*(torch.tensor([float(getattr(t, column)) for t in tissues]) for column in COLUMNS))
 
 
 def test_the_same_seed_gives_the_same_study(head: Head) -> None:
@@ -60,9 +64,7 @@ def test_contrasts_look_as_radiologists_describe_them(head: Head) -> None:
 
 def test_flair_nulls_water_and_an_agent_brightens_t1() -> None:
     water, rim = TISSUES[CLASS["ventricular CSF"]], TISSUES[CLASS["enhancing rim"]]
-    tissue = TissueMaps(
-        *(torch.tensor([getattr(t, n) for t in (water, rim)]) for n in ("t1", "t2", "pd", "adc", "uptake", "fat"))
-    )
+    tissue = maps(water, rim)
     null = 4000 * np.log(2 / (1 + np.exp(-9000 / 4000)))
     flair = signal(Sequence("IR", tr=9000, te=120, ti=float(null)), tissue)
     assert float(flair[0]) < 0.05 * float(flair[1])
@@ -133,11 +135,29 @@ def test_studies_differ_in_their_scalps(head: Head) -> None:
 
 def test_fat_suppression_darkens_the_scalp_alone() -> None:
     skin, white = TISSUES[CLASS["skin and fat"]], TISSUES[CLASS["white matter"]]
-    columns = ("t1", "t2", "pd", "adc", "uptake", "fat")
-    tissue = TissueMaps(*(torch.tensor([float(getattr(t, n)) for t in (skin, white)]) for n in columns))
+    tissue = maps(skin, white)
     plain_echo, suppressed = (signal(Sequence("SE", tr=4000, te=90, fat=f), tissue) for f in (1.0, 0.1))
     assert float(suppressed[0]) < 0.3 * float(plain_echo[0])
     assert float(suppressed[1]) == float(plain_echo[1])
+
+
+def test_magnetisation_transfer_darkens_white_matter_more_than_grey_and_fluid_not_at_all() -> None:
+    tissue = maps(*(TISSUES[CLASS[name]] for name in ("white matter", "cortex", "ventricular CSF")))
+    without, with_it = (signal(Sequence("SE", tr=4000, te=90, transfer=share), tissue) for share in (0.0, 0.2))
+    white, grey, fluid = (with_it / without).tolist()
+    assert white == pytest.approx(0.8)
+    assert white < grey < fluid == 1
+
+
+def test_grey_matter_is_brighter_than_white_in_flair_and_water_dark_in_nearly_all_protocols(head: Head) -> None:
+    white, grey, water = [], [], []
+    for seed in range(200):
+        draw = draw_study(head, seed)
+        values = signal(draw.acquisitions[FLAIR].sequence, TissueMaps(*torch.from_numpy(draw.tissue).T))
+        for found, name in ((white, "white matter"), (grey, "cortex"), (water, "ventricular CSF")):
+            found.append(float(values[CLASS[name]]))
+    assert np.mean(np.array(grey) > np.array(white)) > 0.95
+    assert np.mean(np.array(water) < 0.5 * np.array(white)) > 0.9
 
 
 def test_a_written_study_is_read_by_the_tools_own_reader(head: Head, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _maps(classes: Tensor, draw: Draw, chance: torch.Generator) -> TissueMaps:
     if draw.fullness.halo:
         beside = dilated(classes == CLASS["ventricular CSF"], _HALO_MM) & (classes == CLASS["white matter"])
         t1, t2 = t1 * (1 + 0.6 * draw.fullness.halo * beside), t2 * (1 + draw.fullness.halo * beside)
-    return TissueMaps(t1, t2, pd, adc, values[4], values[5])
+    return TissueMaps(t1, t2, pd, adc, *values[4:])
 
 
 def _texture(shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
@@ -199,7 +199,7 @@ def _scale(source: HeadTensors, draw: Draw, modality: Modality) -> tuple[float, 
     by_class = signal(how.sequence, TissueMaps(*table.T))
     chance = torch.Generator(device=deep.device).manual_seed(draw.seed)
     values = by_class[filled_samples(deep, draw, chance).long()] @ _profile(how.blur_mm, how.thickness, deep.device)
-    values = values * (1 + 0.08 * torch.randn(values.shape, generator=chance, device=deep.device))
+    values = values * (1 + 0.1 * torch.randn(values.shape, generator=chance, device=deep.device))
     q = torch.quantile(values, torch.tensor([LOW_PERCENTILE / 100, 0.5], device=deep.device))
     low, median = q.tolist()
     scale = anchored(modality, low, max(median, low + 1e-4))

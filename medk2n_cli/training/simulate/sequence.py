@@ -32,6 +32,7 @@ class Sequence:
     flip: float = 90.0
     dose: float = 0.0  # mmol/l of contrast agent at uptake 1
     fat: float = 1.0  # share of the fat signal that is left
+    transfer: float = 0.0  # share of white matter's signal lost to magnetisation transfer
 
     def to_dict(self) -> dict[str, float | str]:
         """Plain values, to replay or to write beside a study."""
@@ -40,7 +41,7 @@ class Sequence:
 
 @dataclass(frozen=True, eq=False)
 class TissueMaps:
-    """T1, T2 in ms, PD, ADC in 1e-3 mm2/s, uptake, share of fat; tensors of one shape."""
+    """T1, T2 in ms, PD, ADC in 1e-3 mm2/s, uptake, share of fat, myelin; tensors of one shape."""
 
     t1: Tensor
     t2: Tensor
@@ -48,13 +49,14 @@ class TissueMaps:
     adc: Tensor
     uptake: Tensor
     fat: Tensor
+    myelin: Tensor
 
 
 def signal(sequence: Sequence, maps: TissueMaps) -> Tensor:
     """The noise-free magnitude signal, same shape as the maps; ADC comes out in 1e-3 mm2/s."""
     if sequence.kind == "ADC":
         return maps.adc
-    magnitude = _magnitude(sequence, maps)
+    magnitude = _magnitude(sequence, maps) * (1 - sequence.transfer * maps.myelin)
     return magnitude * (1 - (1 - sequence.fat) * maps.fat) if sequence.fat < 1 else magnitude
 
 
@@ -76,14 +78,14 @@ def _magnitude(sequence: Sequence, maps: TissueMaps) -> Tensor:
     return echo * torch.exp(-sequence.b * 1e-3 * maps.adc) if sequence.kind == "DWI" else echo
 
 
-_FAT_SUPPRESSED = {Modality.T1: 0.1, Modality.T1C: 0.15, Modality.T2: 0.25, Modality.FLAIR: 0.5, Modality.DWI: 0.95}
+_FAT_SUPPRESSED = {Modality.T1: 0.1, Modality.T1C: 0.15, Modality.T2: 0.15, Modality.FLAIR: 0.5, Modality.DWI: 0.95}
 
 
 def draw_sequence(modality: Modality, rng: np.random.Generator) -> Sequence:
     """A protocol for `modality` from the range clinics use, with or without fat suppression."""
     drawn = _contrast(modality, rng)
     suppressed = rng.random() < _FAT_SUPPRESSED.get(modality, 0.0)
-    return replace(drawn, fat=float(rng.uniform(0.0, 0.3))) if suppressed else drawn
+    return replace(drawn, fat=float(rng.uniform(0.0, 0.2))) if suppressed else drawn
 
 
 def _null(tr: float) -> float:
@@ -105,10 +107,10 @@ def _contrast(modality: Modality, rng: np.random.Generator) -> Sequence:
         tr = u(1800, 2500)
         return Sequence("IR", tr=tr, ti=_null(tr) * u(0.92, 1.08), te=u(8, 20), dose=dose)  # T1 FLAIR
     if modality is Modality.T2:
-        return Sequence("SE", tr=u(2800, 7000), te=u(78, 125))
+        return Sequence("SE", tr=u(2800, 7000), te=u(75, 115), transfer=u(0.0, 0.15))
     if modality is Modality.FLAIR:
         tr = u(5000, 11000)
-        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.9, 1.03), te=u(80, 145))
+        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.95, 1.02), te=u(95, 145), transfer=u(0.1, 0.2))
     if modality is Modality.DWI:
         return Sequence("DWI", tr=u(3500, 8000), te=u(60, 100), b=u(900, 1100))
     return Sequence("ADC")
