@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from medk2n_cli.packing.level import level_of
+from medk2n_cli.packing.likeness import best_window, r2
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import SLOTS, PackedStudy
 from medk2n_cli.training.gates import PackedSlices, questions, synthesise
@@ -25,20 +26,24 @@ def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
     their variance is scalp.
     """
     volume = PackedSlices.of(study)
-    parts = {"r2": volume.head > 0} | ({} if study.stripped else {"r2_deep": _deep(volume.head > 0)})
+    head = volume.head.numpy() > 0
+    parts = {"r2": head} | ({} if study.stripped else {"r2_deep": _deep(head)})
     found: dict[str, _BySubset] = {name: {} for name in parts}
     for have, target in questions(len(study.slots), 1):
         slots, want = torch.tensor([study.slots[h] for h in have]), torch.tensor([study.slots[target]])
-        made, truth = synthesise(network, volume.images[:, list(have)], slots, want).image, volume.images[:, target, 1]
-        made = made * level_of(SLOTS[study.slots[target]], made.numpy(), volume.deep.numpy())
+        made = synthesise(network, volume.images[:, list(have)], slots, want).image.numpy()
+        made *= np.float32(level_of(SLOTS[study.slots[target]], made, volume.deep.numpy()))
+        truth = volume.images[:, target, 1].numpy()
         for name, part in parts.items():
-            found[name].setdefault(have, []).append(_r2(made[part], truth[part]))
+            gain, offset = best_window(made, truth, part)
+            fitted = np.asarray(made * gain + offset, np.float32)
+            found[name].setdefault(have, []).append((r2(made, truth, part), r2(fitted, truth, part)))
     return {key: value for name, scores in found.items() for key, value in _told(name, scores).items()}
 
 
-def _deep(head: Tensor) -> Tensor:
+def _deep(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(S, H, W) what lies deeper than `DEEP_MM` under the edge of the mask, slice by slice; 1 mm in plane."""
-    return torch.from_numpy(ndimage.binary_erosion(head.numpy(), np.ones((1, 3, 3), bool), iterations=DEEP_MM))
+    return np.asarray(ndimage.binary_erosion(head, np.ones((1, 3, 3), bool), iterations=DEEP_MM))
 
 
 def _told(name: str, scores: _BySubset) -> dict[str, object]:
@@ -51,15 +56,6 @@ def _told(name: str, scores: _BySubset) -> dict[str, object]:
         f"{name}_window_free": round(float(mean[1]), 3),
         f"{name}_by_number_of_inputs": by_count,
     }
-
-
-def _r2(made: Tensor, truth: Tensor) -> tuple[float, float]:
-    """Of (n,) values each: as they are, and after the best gain and offset."""
-    x, t = made.double(), truth.double()
-    gain = float(((x - x.mean()) * (t - t.mean())).mean() / x.var(unbiased=False).clamp_min(1e-9))
-    fitted = (x - x.mean()) * gain + t.mean()
-    variance = float(t.var(unbiased=False))
-    return tuple(1 - float(((a - t) ** 2).mean()) / variance for a in (x, fitted))  # type: ignore[return-value]
 
 
 def origins(network: AnyNetwork, studies: Sequence[PackedStudy]) -> dict[str, object]:

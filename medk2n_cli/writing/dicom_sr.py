@@ -113,6 +113,7 @@ def _group(made: Derivation, series: Sequence[Dataset]) -> MeasurementsAndQualit
     measured = [
         Measurement(_name("predicted_ssim", "Predicted SSIM"), round(target.quality, 4), _RATIO),
         Measurement(_name("expected_error", f"Expected absolute error, {target.units}"), round(target.expected_error, 2), _RATIO),
+        Measurement(_name("level", "Brightness multiplied by"), round(target.level, 4), _RATIO),
         *(m for c in target.contributions for m in _contribution(c)),
     ]
     return MeasurementsAndQualitativeEvaluations(

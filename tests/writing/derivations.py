@@ -23,7 +23,7 @@ def target_report(target: Modality, sources: tuple[Modality, ...]) -> TargetRepo
         Contribution(s, n == 0, 0.6, 0.5, int(n < 2), 0.5, 0.5 if n < 2 else 0.0, 0.01, (0.6,), (0.5,))
         for n, s in enumerate(sources)
     )
-    return TargetReport(target, 0.81234, 40.0, target.units, {target: 0.9}, "full", 1.0, (), made, (0.8,))
+    return TargetReport(target, 0.81234, 40.0, target.units, {target: 0.9}, "full", 0.91, (), made, (0.8,))
 
 
 def synthesis(target: Modality, volume: Volume, sources: tuple[Modality, ...]) -> Synthesis:

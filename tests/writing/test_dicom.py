@@ -388,6 +388,7 @@ def test_the_report_for_machines_names_weights_gates_and_algorithm(derived: tupl
     (group,) = report.content.get_image_measurement_groups()
     measured = {m.name.meaning: float(m.value) for m in group.get_measurements()}
     assert measured["Predicted SSIM"] == pytest.approx(0.8123)
+    assert measured["Brightness multiplied by"] == pytest.approx(0.91)
     assert measured["Fusion weight, T1"] == pytest.approx(0.6)
     assert measured["Gate threshold, T2"] == pytest.approx(0.5)
     assert measured["Gate (1 open, 0 closed), T2"] == 1

@@ -52,8 +52,8 @@ TISSUES: tuple[Tissue, ...] = (
     Tissue("bone marrow", (516,), 450, 60, 0.60, 0.4, 0.1, spread=0.2, fat=0.85),
     Tissue("eye", (506,), 3500, 700, 1.0, 2.8, spread=0.08),
     # Lesions, drawn by the simulator. On the network's scale (white matter 0.5 in FLAIR) lesions of real MS patients lie at
-    # 0.7 to 0.9 in FLAIR and at 1.1 in T2, 1.3 times cortex. Here 109 ms beside the cortex of 86 give about that; 140 ms beside 95
-    # gave 1.0 and 1.5, 1.8 times cortex, so near to fluid that networks took one for the other.
+    # 0.7 to 0.9 in FLAIR and at 1.1 in T2, 1.3 times cortex. Here 109 ms beside the cortex of 86 give about that; 140 ms beside
+    # 95 gave 1.0 and 1.5, 1.8 times cortex, so near to fluid that networks took one for the other.
     Tissue("oedema", (), 1400, 120, 0.86, 1.4, spread=0.08),
     Tissue("tumour core", (), 1400, 111, 0.85, 1.1, 0.25, spread=0.10),
     Tissue("enhancing rim", (), 1350, 104, 0.85, 1.1, 1.0, spread=0.08),
