@@ -54,8 +54,13 @@ def r2(made: FloatArray, truth: FloatArray, head: BoolArray) -> float:
 
 def protocol_w(made: FloatArray, truth: FloatArray, head: BoolArray) -> Scores:
     """Protocol H after the one gain and offset that fit best: a reader sets the window anyway."""
+    return protocol_h(windowed(made, truth, head), truth, head)
+
+
+def windowed(made: FloatArray, truth: FloatArray, head: BoolArray) -> FloatArray:
+    """(D, H, W) `made` after its `best_window`."""
     gain, offset = best_window(made, truth, head)
-    return protocol_h((made * gain + offset).astype(np.float32), truth, head)
+    return np.asarray(made * gain + offset, np.float32)
 
 
 def best_window(made: FloatArray, truth: FloatArray, head: BoolArray) -> tuple[float, float]:

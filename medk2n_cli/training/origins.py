@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medk2n_cli.packing.level import level_of
-from medk2n_cli.packing.likeness import best_window, r2
+from medk2n_cli.packing.likeness import r2, windowed
 from medk2n_cli.training.checkpoint import AnyNetwork
 from medk2n_cli.training.dataset import SLOTS, PackedStudy
 from medk2n_cli.training.gates import PackedSlices, questions, synthesise
@@ -35,9 +35,7 @@ def origin(network: AnyNetwork, study: PackedStudy) -> dict[str, object]:
         made *= np.float32(level_of(SLOTS[study.slots[target]], made, volume.deep.numpy()))
         truth = volume.images[:, target, 1].numpy()
         for name, part in parts.items():
-            gain, offset = best_window(made, truth, part)
-            fitted = np.asarray(made * gain + offset, np.float32)
-            found[name].setdefault(have, []).append((r2(made, truth, part), r2(fitted, truth, part)))
+            found[name].setdefault(have, []).append((r2(made, truth, part), r2(windowed(made, truth, part), truth, part)))
     return {key: value for name, scores in found.items() for key, value in _told(name, scores).items()}
 
 

@@ -16,9 +16,9 @@ from medk2n_cli.training.simulate.anatomy import HeadTensors  # noqa: E402
 from medk2n_cli.training.simulate.draw import Draw, Fullness, Scalp, draw_study  # noqa: E402
 from medk2n_cli.training.simulate.heads import Head, load_heads  # noqa: E402
 from medk2n_cli.training.simulate.render import Window, render  # noqa: E402
-from medk2n_cli.training.simulate.sequence import Sequence, TissueMaps, signal  # noqa: E402
+from medk2n_cli.training.simulate.sequence import COLUMNS, Sequence, TissueMaps, signal  # noqa: E402
 from medk2n_cli.training.simulate.studies import write_study  # noqa: E402
-from medk2n_cli.training.simulate.tissue import CLASS, COLUMNS, TISSUES, Tissue  # noqa: E402
+from medk2n_cli.training.simulate.tissue import CLASS, TISSUES, Tissue  # noqa: E402
 from tests.training.heads import formula_head  # noqa: E402
 
 T1, T1C, T2, FLAIR, DWI, ADC = Modality

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.training.simulate.heads import Head
-from medk2n_cli.training.simulate.sequence import Sequence, draw_sequence
-from medk2n_cli.training.simulate.tissue import CLASS, COLUMNS, TISSUES
+from medk2n_cli.training.simulate.sequence import COLUMNS, Sequence, draw_sequence
+from medk2n_cli.training.simulate.tissue import CLASS, FLUIDS, TISSUES
 
 FIELD_CONTROLS = (8, 8, 8)  # control points of the elastic deformation over the head
 BIAS_CONTROLS = (4, 4, 4)
@@ -125,16 +125,13 @@ def _pose(rng: np.random.Generator) -> NDArray[np.float32]:
     return (rotation @ scale @ np.diag([rng.choice([-1.0, 1.0]), 1, 1])).astype(np.float32)
 
 
-_FLUIDS = tuple(CLASS[name] for name in ("ventricular CSF", "outer CSF", "eye"))
-
-
 def _tissue(rng: np.random.Generator) -> NDArray[np.float32]:
     """Relaxation differs by field strength (all tissues together) and by person (each on its own)."""
     table = np.array([[getattr(t, column) for column in COLUMNS] for t in TISSUES])
     spread = np.array([t.spread for t in TISSUES])[:, None]
     table[:, :4] *= np.exp(rng.normal(0, 1, (len(TISSUES), 4)) * spread * np.array([1, 1, 0.5, 1]))
     field = np.exp(rng.normal(0, [0.08, 0.06], 2))
-    table[[n for n in range(len(TISSUES)) if n not in _FLUIDS], :2] *= field  # water relaxes alike at any field strength
+    table[[n for n in range(len(TISSUES)) if n not in FLUIDS], :2] *= field  # water relaxes alike at any field strength
     table[:, 4] *= np.exp(rng.normal(0, 0.3, len(TISSUES)))
     table[:, 2] = np.minimum(table[:, 2], 1.05)
     if rng.random() < 0.85:  # a turbo spin echo keeps fat bright: its effective T2 is long

@@ -8,7 +8,7 @@ DWI a spin echo times exp(-b ADC) (Bernstein, King, Zhou: Handbook of MRI Pulse 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,9 @@ class TissueMaps:
     uptake: Tensor
     fat: Tensor
     myelin: Tensor
+
+
+COLUMNS = tuple(f.name for f in fields(TissueMaps))  # of a drawn table of tissues, in this order
 
 
 def signal(sequence: Sequence, maps: TissueMaps) -> Tensor:

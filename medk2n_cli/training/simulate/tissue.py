@@ -27,8 +27,6 @@ class Tissue:
     myelin: float = 0.0
 
 
-COLUMNS = ("t1", "t2", "pd", "adc", "uptake", "fat", "myelin")  # of a drawn table, in this order
-
 # The index in this tuple is the class number used throughout the simulator. Class 0 is air.
 TISSUES: tuple[Tissue, ...] = (
     Tissue("air", (0,), 1000, 30, 0.0, 0.0, spread=0.0),
@@ -68,6 +66,7 @@ CLASS = {tissue.name: number for number, tissue in enumerate(TISSUES)}
 WHITE = (CLASS["white matter"], CLASS["cerebellar white matter"], CLASS["brain stem"])
 BRAIN = tuple(range(CLASS["white matter"], CLASS["vessels"] + 1))
 SOLID_BRAIN = tuple(range(CLASS["white matter"], CLASS["brain stem"] + 1))
+FLUIDS = tuple(CLASS[name] for name in ("ventricular CSF", "outer CSF", "eye"))
 LESIONS = tuple(range(CLASS["oedema"], len(TISSUES)))
 
 
