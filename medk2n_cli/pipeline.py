@@ -152,6 +152,7 @@ def prepare(request: Request, card: ModelCard, clock: Clock, admit: Callable[[Fo
     """
     with clock.stage("scan"):
         study = scan(request.where, request.use, request.study, request.rules, request.shown).without(request.ignore)
+        study = study.nameless() if request.nameless else study
         sources = study.chosen()
         if request.want is None:
             study.require_open()

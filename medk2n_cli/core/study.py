@@ -30,7 +30,8 @@ class Series:
         frames: of DICOM, the frame of each slice in `files`, slices in order along the grid's k axis; else empty.
         names: of DICOM, what else the user may call it: series number, description, UID.
         study: of DICOM, the study's UID.
-        patient: of DICOM, a digest that tells patients apart and names none.
+        patient: of DICOM, a digest that tells patients apart and names none; of NIfTI, the subject that its name tells, if any.
+        session: of NIfTI, the visit that its name tells, if any.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Series:
     names: tuple[str, ...] = ()
     study: str = ""
     patient: str = ""
+    session: str = ""
 
     @property
     def is_dicom(self) -> bool:
@@ -139,6 +141,20 @@ class Study:
                 next_step=f"Choose one with --study {studies[0]}.",
                 code="SEVERAL_STUDIES",
             )
+        self._check_names([s for s in self.series if not s.is_dicom and s.unused is None])
+
+    def _check_names(self, used: list[Series]) -> None:
+        """NIfTI has no patient but in its name, where it follows BIDS or BraTS."""
+        for code, what, told in (
+            ("SEVERAL_PATIENTS", "subjects", {s.patient for s in used} - {""}),
+            ("SEVERAL_STUDIES", "sessions", {s.session for s in used} - {""}),
+        ):
+            if len(told) > 1:
+                raise StudyError(
+                    f"{self.root} holds images of {len(told)} {what}, by the files' names.",
+                    next_step="Point --in at the folder or the files of one; medk2n batch takes them one by one.",
+                    code=code,
+                )
 
     def of(self, uid: str) -> Study:
         """The series of one DICOM study alone (``--study``).
@@ -154,6 +170,10 @@ class Study:
                 code="STUDY_NOT_FOUND",
             )
         return Study(self.root, mine)
+
+    def nameless(self) -> Study:
+        """The same study with labels that carry no free text: in names of files and descriptions patients are named."""
+        return replace(self, series=tuple(replace(s, label=_plain_label(n, s)) for n, s in enumerate(self.series, 1)))
 
     def require_open(self) -> None:
         """Check that nothing was closed to us: whatever seems to be missing may lie there.
@@ -206,3 +226,7 @@ def _nothing_error(study: Study) -> StudyError:
         next_step="See every file and its reason with: medk2n scan " + str(study.root) + ", then name one with --use T1=FILE.",
         code=first.code or "NOTHING_USABLE",
     )
+
+
+def _plain_label(place: int, one: Series) -> str:
+    return f"series {one.number}" if one.number is not None else f"file {place}"

@@ -44,7 +44,8 @@ _TAGS = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "GantryDetectorTilt"),
     *("ScanningSequence", "SequenceVariant", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "FlipAngle"),
     *("EchoNumbers", "DiffusionBValue", "TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionContrast"),
-    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "InversionRecovery", "EchoPulseSequence", "EchoPlanarPulseSequence"),
+    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "EchoPulseSequence", "EchoPlanarPulseSequence"),
+    *("InversionRecovery", "InversionTimes", "EffectiveEchoTime"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "SpecificCharacterSet"),
 )

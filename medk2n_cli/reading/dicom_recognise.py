@@ -6,6 +6,7 @@ Unknown is allowed, wrong is not. Times in ms, b in s/mm2 (PS3.3 C.8.3.1, C.8.13
 from __future__ import annotations
 
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.reading.agent import Said, said, split
 from medk2n_cli.reading.dicom_headers import Slice
 from medk2n_cli.reading.recognise import NO_AGENT, Recognition, from_words, says_without_agent
 
@@ -54,15 +55,21 @@ def recognise_slices(one: Slice) -> Recognition:
         return words
     if physics in (ADC, DWI):  # a scanner that says so in ImageType or by b knows
         return Recognition(physics, why)
-    if words.modality in (T2, FLAIR) and _echo(one) == "gradient":
+    if words.modality in (T2, FLAIR) and _is_gradient_echo(one):
         return Recognition(None, f"{words.evidence}, but a gradient echo gives T2* at most", "CONTRADICTION")
-    return _agent(one, _agreed(words, physics, why))
+    if words.modality is T2 and _is_inverted(one):
+        return Recognition(None, f"{words.evidence}, but an inversion pulse nulls water or fat", "CONTRADICTION")
+    return _agent(one, _agreed(words, physics, why, said(split(_description(one)))))
 
 
-def _agreed(words: Recognition, physics: Modality | None, why: str) -> Recognition:
+def _agreed(words: Recognition, physics: Modality | None, why: str, agent: Said) -> Recognition:
     if words.modality is None:
         if words.code == "CONTRADICTION":
             return words
+        if physics is T1 and agent in (Said.AFTER, Said.UNCLEAR):
+            return Recognition(None, f"{why} make it a T1, with or without contrast agent", "UNKNOWN_CONTRAST")
+        if physics is T1 and agent is Said.GIVEN:
+            return Recognition(T1C, f"{why} make it a T1; its description says a contrast agent was given")
         if physics is not None:
             return Recognition(physics, why)
         return Recognition(None, "neither its description nor its timing says which contrast it is", "UNKNOWN_CONTRAST")
@@ -135,13 +142,15 @@ def _physics(one: Slice) -> tuple[Modality | None, str]:
         return ADC, "'ADC' in its ImageType"
     if "TRACEW" in types or (b is not None and b >= B_WEIGHTED):
         return DWI, f"b {b:g}" if b is not None else "'TRACEW' in its ImageType"
+    if "FLUID_ATTENUATED" in types:
+        return FLAIR, "'FLUID_ATTENUATED' in its AcquisitionContrast"
     tr, te, ti = (one.number(n) for n in ("RepetitionTime", "EchoTime", "InversionTime"))
-    te = one.number("EffectiveEchoTime") or te
-    said = ", ".join(f"{n} {v:g} ms" for n, v in (("TR", tr), ("TE", te), ("TI", ti)) if v)
+    te, ti = one.number("EffectiveEchoTime") or te, ti or one.number("InversionTimes")  # enhanced objects have these
+    timing = ", ".join(f"{n} {v:g} ms" for n, v in (("TR", tr), ("TE", te), ("TI", ti)) if v)
     echo = _echo(one)
-    if not tr or not te or echo is None:
-        return None, said
-    return _by_timing(echo == "gradient", tr, te, ti or 0.0), said
+    if not tr or not te or echo is None or (_is_inverted(one) and not ti):
+        return None, timing
+    return _by_timing(echo == "gradient", tr, te, ti or 0.0), timing
 
 
 def _echo(one: Slice) -> str | None:
@@ -152,6 +161,16 @@ def _echo(one: Slice) -> str | None:
     if "SE" in classic or enhanced == "SPIN" or classic == ["IR"]:  # Philips writes IR alone
         return "spin"
     return "gradient" if "GR" in classic or enhanced == "GRADIENT" else None
+
+
+def _is_gradient_echo(one: Slice) -> bool:
+    """Echo planar ones too."""
+    return "GR" in one.text("ScanningSequence").upper().split("\\") or one.text("EchoPulseSequence").upper() == "GRADIENT"
+
+
+def _is_inverted(one: Slice) -> bool:
+    """Whether an inversion pulse goes before it, classic or enhanced."""
+    return "IR" in one.text("ScanningSequence").upper().split("\\") or one.text("InversionRecovery").upper() == "YES"
 
 
 def _by_timing(gradient_echo: bool, tr: float, te: float, ti: float) -> Modality | None:

@@ -18,6 +18,7 @@ from medk2n_cli.core.study import Series
 from medk2n_cli.core.volumes import Volume
 from medk2n_cli.reading.limits import grid_problem, holds, unreachable
 from medk2n_cli.reading.nifti_header import Header, opened, read_header, transforms_disagree
+from medk2n_cli.reading.person import subject_and_session
 from medk2n_cli.reading.quiet import hushed
 from medk2n_cli.reading.recognise import recognise
 
@@ -45,7 +46,8 @@ def read_series(file: Path, label: str) -> Series:
     answer = recognise(stem(file), sidecar)
     if sidecar and sidecar.get("synthetic") is True:
         return Series(label, (file,), None).refused("SYNTHETIC", "a synthetic image, by its sidecar")
-    series = Series(label, (file,), None, answer.modality, answer.evidence)
+    patient, session = subject_and_session(label)
+    series = Series(label, (file,), None, answer.modality, answer.evidence, patient=patient, session=session)
     try:
         header = read_header(file)
         if len(header.size) != 3 or min(header.size) < 2:

@@ -101,13 +101,18 @@ def _check_affine(header: Header) -> None:
 
 
 def transforms_disagree(header: Header) -> str | None:
-    """NIfTI-1 allows two transforms; readers pick different ones, so a file whose two differ may come out mirrored."""
+    """NIfTI-1 allows two transforms; readers pick different ones, so a file whose two differ may come out mirrored.
+
+    An sform alone may contradict the voxels' size beside it, which ITK believes (nifti1.h: method 3 needs no pixdim).
+    """
     qform_code, sform_code = header.numbers("2h", 252)
-    if qform_code <= 0 or sform_code <= 0:
+    if sform_code <= 0:
         return None
     pixdim, size = header.numbers("8f", 76), header.size
     b, c, d, *offset = header.numbers("6f", 256)
     sform = np.array(header.numbers("12f", 280)).reshape(3, 4)
+    if qform_code <= 0:
+        return _sizes_disagree(np.linalg.norm(sform[:, :3], axis=0), np.abs(pixdim[1:4]), np.array(size[:3]))
     with np.errstate(all="ignore"):
         qform = np.c_[_rotation(b, c, d) * [pixdim[1], pixdim[2], pixdim[3] * (-1 if pixdim[0] < 0 else 1)], offset]
         corners = np.array([[i, j, k, 1] for i in (0, size[0] - 1) for j in (0, size[1] - 1) for k in (0, size[2] - 1)])
@@ -115,6 +120,13 @@ def transforms_disagree(header: Header) -> str | None:
     if apart <= _TOLERANCE_MM:
         return None
     return f"its qform and sform put the image up to {apart:.3g} mm apart, so which side is left depends on the reader"
+
+
+def _sizes_disagree(by_sform: NDArray[np.float64], by_pixdim: NDArray[np.float64], size: NDArray[np.int_]) -> str | None:
+    apart = float(np.max(np.abs(by_sform - by_pixdim) * (size - 1)))
+    if apart <= _TOLERANCE_MM:
+        return None
+    return f"its sform and its voxel size make the image differ by {apart:.3g} mm, so how large it is depends on the reader"
 
 
 def _without_ones(size: Sequence[int]) -> tuple[int, ...]:

@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.reading.agent import Said, said, split
 
-_WORD = re.compile(r"[^A-Za-z0-9*]+")
 # Parts of a BIDS name that tell of the person, the visit or the space, not of the contrast.
 _ENTITY = re.compile(r"(?i)(?<![a-z0-9])(sub|ses|space|from|to|run)-[a-z0-9+]+")
-_WITH_AGENT = re.compile(r"(?i)(?<![a-z0-9])(\+\s?c|c\s?\+)(?![a-z0-9])")
-_WITHOUT_AGENT = re.compile(r"(?i)(?<![a-z0-9])c\s?-(?![a-z0-9])")
 # Not one of our contrasts, whatever else the name says.
 _OTHERS = {
     **dict.fromkeys(("t2star", "t2*", "t2starw"), "T2*"),
-    **dict.fromkeys(("swi", "swan", "swp"), "SWI"),
+    **dict.fromkeys(("swan", "swp", "venbold"), "SWI"),
     **dict.fromkeys(("asl", "dsc", "dce", "pwi", "perf", "perfusion", "cbf", "cbv", "mtt", "ttp", "tmax"), "perfusion"),
     **dict.fromkeys(("mra", "tof", "angio"), "angiography"),
     **dict.fromkeys(("pd", "pdw"), "proton density"),
@@ -35,25 +33,11 @@ _OTHERS = {
     "ct": "CT",
     "pet": "PET",
 }
+# With "t2" beside them: gradient echoes, which show blood and iron, not what a T2 shows.
+_T2_STAR = frozenset("star gre gre2d gre3d ffe fl2d fl3d hemo heme haemo merge medic mffe me3d qsm".split())
 _LABEL_WORDS = ("lesion", "lesions", "label", "labels", "roi", "gt")
 _LABEL_ENDINGS = ("mask", "seg", "segmentation", "lesionmap", "parc", "probseg")
 _MAP_ENDINGS = ("map", "maps", "mapping", "biasfield")
-_CONTRAST_WORDS = ("gd", "gad", "gado", "gadolinium", "postcontrast", "postgd", "contrast", "ce", "km", "enhanced")
-_NEGATIONS = (
-    "pre",
-    "non",
-    "no",
-    "without",
-    "wo",
-    "ohne",
-    "none",
-    "native",
-    "nativ",
-    "sans",
-    "before",
-    "precontrast",
-    "noncontrast",
-)
 NO_AGENT = ("", "none", "no", "n", "na", "n/a", "0", "false", "without")
 
 
@@ -77,6 +61,8 @@ def recognise(name: str, sidecar: Mapping[str, object] | None = None) -> Recogni
     by_sidecar = _from_sidecar(sidecar)
     if by_sidecar.code == "NOT_A_CONTRAST":
         return by_sidecar
+    if Modality.T2 in (by_name.modality, by_sidecar.modality) and "GR" in str(sidecar.get("ScanningSequence")).upper():
+        return Recognition(None, f"{(by_name if by_name.modality else by_sidecar).evidence}, but a gradient echo", "CONTRADICTION")
     if by_sidecar.modality is None:
         return by_name
     pair = {by_name.modality, by_sidecar.modality}
@@ -100,27 +86,29 @@ def from_words(text: str) -> Recognition:
     if not found:
         return Recognition(None, "nothing in the name says which contrast it is", code="UNKNOWN_CONTRAST")
     modality = _reconcile([m for m, _ in found], words)
-    said = " and ".join(f"'{w}'" for _, w in found)
+    words_said = " and ".join(f"'{w}'" for _, w in found)
     if modality is None:
-        return Recognition(None, f"the name says {said}, which may mean several contrasts", code="CONTRADICTION")
-    return Recognition(modality, f"{said} in the name")
+        return Recognition(None, f"the name says {words_said}, which may mean several contrasts", code="CONTRADICTION")
+    agent = " and a contrast agent" if modality is Modality.T1C and Modality.T1C not in {m for m, _ in found} else ""
+    return Recognition(modality, f"{words_said}{agent} in the name")
 
 
 def says_without_agent(text: str) -> bool:
     """Whether a description denies a contrast agent: `pre`, `native`, `C-`."""
-    return bool(set(_words(text)) & set(_NEGATIONS))
+    return said(_words(text)) is Said.DENIED
 
 
 def _words(text: str) -> list[str]:
     """Lower-case words; BIDS entities that tell nothing of the contrast, and the goal of `x to y`, are left out."""
-    plain = _WITHOUT_AGENT.sub(" native ", _WITH_AGENT.sub(" gd ", _ENTITY.sub(" ", text)))
-    words = [w.lower() for w in _WORD.split(plain) if w]
+    words = split(_ENTITY.sub(" ", text))
     return [w for n, w in enumerate(words) if w != "to" and (n == 0 or words[n - 1] != "to")]
 
 
 def _other(words: list[str]) -> str | None:
     """What the image is instead, in words, or None."""
     quantitative = Modality.ADC in {Modality.spelled(w) for w in words}
+    if (star := _T2_STAR & set(words)) and {"t2", "t2w"} & set(words):
+        return f"T2*, by '{min(star)}' in its name"
     for number, word in enumerate(words):
         after = words[number + 1] if number + 1 < len(words) else ""
         if word in _LABEL_WORDS or word.endswith(_LABEL_ENDINGS):
@@ -129,6 +117,8 @@ def _other(words: list[str]) -> str | None:
             return f"a parameter map, by '{word}' in its name"
         if word == "sub" and not after[:1].isdigit():
             return "a subtraction, by 'sub' in its name"
+        if word.startswith("swi"):
+            return f"SWI, by '{word}' in its name"
         if word in _OTHERS:
             return f"{_OTHERS[word]}, by '{word}' in its name"
     return None
@@ -180,13 +170,18 @@ def _reconcile(said: list[Modality], words: list[str]) -> Modality | None:
 
 
 def _with_or_without_agent(spelled: bool, words: list[str]) -> Modality | None:
-    """A negation beats a word for contrast agent; a bare `post` may be after injection or after surgery: unknown."""
-    agent, negated = spelled or bool(set(words) & set(_CONTRAST_WORDS)), bool(set(words) & set(_NEGATIONS))
-    if spelled and negated:
-        return None
-    if agent:
-        return Modality.T1 if negated else Modality.T1C
-    return None if "post" in words else Modality.T1
+    """What the words say of an agent decides; where they say nothing, the spelling (`t1ce`)."""
+    match said(words):
+        case Said.NOTHING:
+            return Modality.T1C if spelled else Modality.T1
+        case Said.AFTER:
+            return Modality.T1C if spelled else None
+        case Said.DENIED:
+            return None if spelled else Modality.T1
+        case Said.GIVEN:
+            return Modality.T1C
+        case Said.UNCLEAR:
+            return None
 
 
 def _from_sidecar(sidecar: Mapping[str, object]) -> Recognition:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medk2n_cli.core.study import CLOSED_FOLDER, Series
 from medk2n_cli.digest import sha256_of
+from medk2n_cli.reading.person import subject_and_session
 from medk2n_cli.reading.scan import scan
 
 _DATA_TYPES = ("anat", "dwi", "perf", "func", "fmap")  # BIDS: what lies below a subject or session
@@ -67,8 +68,20 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
             files.append(one.files[0])
     top = root.resolve()
     dicom = [FoundStudy(_safe(uid), tuple(dict.fromkeys(files)), uid) for uid, files in by_uid.items()]
-    loose = [FoundStudy(_safe(_relative(folder, top)), tuple(files), None, folder) for folder, files in by_folder.items()]
+    loose = [
+        FoundStudy(_safe("_".join(part for part in (_relative(folder, top), person) if part)), tuple(mine), None, folder / person)
+        for folder, files in by_folder.items()
+        for person, mine in _people(folder, files).items()
+    ]
     return _told_apart(sorted(dicom + loose, key=lambda s: s.name))
+
+
+def _people(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of one folder by whose they are: several subjects or visits in a flat folder, told by their names."""
+    by_person: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        by_person["_".join(part for part in subject_and_session(file.name) if part)].append(file)
+    return by_person if len(by_person.keys() - {""}) > 1 else {"": list(files)}
 
 
 def _around(closed: Series, by_uid: Mapping[str, list[Path]], by_folder: dict[Path, list[Path]], root: Path) -> list[list[Path]]:

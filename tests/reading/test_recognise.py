@@ -53,6 +53,25 @@ NAMES = [
     ("sub-01_ce-none_T1w", "T1"),
     ("sub-01_ses-post_T1w", "T1"),
     ("ADC_map", "ADC"),
+    ("AX T1 W/O CONTRAST", "T1"),
+    ("AX_T1_W_O_CONTRAST", "T1"),
+    ("T1 without iv contrast", "T1"),
+    ("AX T1 -C", "T1"),
+    ("T1 (-C)", "T1"),
+    ("t1_tse_tra vor KM", "T1"),
+    ("T1 o KM", "T1"),
+    ("T1 pr\u00e4 KM", "T1"),
+    ("T1 avant gado", "T1"),
+    ("T1 SIN GD", "T1"),
+    ("SAG T1 NONCON", "T1"),
+    ("T1 no FS", "T1"),
+    ("T1 W/CONTRAST", "T1C"),
+    ("T1 NON FS POST GAD", "T1C"),
+    ("T1 PRE OP GAD", "T1C"),
+    ("T1 Gadovist", "T1C"),
+    ("T1 dotarem", "T1C"),
+    ("3D T1 MPRAGE PostCon", "T1C"),
+    ("t1ce postop", "T1C"),
 ]
 UNKNOWN = [
     "image",
@@ -90,6 +109,17 @@ UNKNOWN = [
     "exp_adc",
     "post_T1_reg",
     "flair_T1",
+    "AX T1 POST OP",
+    "T1 POST PROCESSED",
+    "T1 W WO CONTRAST",
+    "T1 with and without contrast",
+    "T1 pre post gd",
+    "t2_swi3d_tra_p2_1.5mm",
+    "t2_fl2d_tra_hemo_p2",
+    "AX T2 STAR",
+    "AX T2 GRE",
+    "T2W_FFE",
+    "T2 MERGE",
 ]
 
 
@@ -142,3 +172,14 @@ def test_a_sidecar_that_names_something_else_wins_over_the_name(name: str, descr
     answer = recognise(name, {"SeriesDescription": description, "ProtocolName": "t1 post"})
     assert answer.modality is None
     assert answer.code == "NOT_A_CONTRAST"
+
+
+def test_a_gradient_echo_in_the_sidecar_is_no_t2() -> None:
+    answer = recognise("7_t2", {"ScanningSequence": "GR", "EchoTime": 0.02})
+    assert answer.modality is None
+    assert answer.code == "CONTRADICTION"
+    assert "gradient echo" in answer.evidence
+
+
+def test_the_evidence_of_a_t1c_names_the_agent() -> None:
+    assert "contrast agent" in recognise("T1 Gadovist").evidence

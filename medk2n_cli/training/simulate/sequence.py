@@ -113,7 +113,7 @@ def _contrast(modality: Modality, rng: np.random.Generator) -> Sequence:
         return Sequence("SE", tr=u(2800, 7000), te=u(75, 115), transfer=u(0.0, 0.15))
     if modality is Modality.FLAIR:
         tr = u(5000, 11000)
-        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.95, 1.02), te=u(95, 145), transfer=u(0.1, 0.2))
+        return Sequence("IR", tr=tr, ti=_null(tr) * u(0.95, 1.02), te=u(95, 145), transfer=u(0.05, 0.15))
     if modality is Modality.DWI:
         return Sequence("DWI", tr=u(3500, 8000), te=u(60, 100), b=u(900, 1100))
     return Sequence("ADC")
