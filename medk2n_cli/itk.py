@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,27 @@ from numpy.typing import NDArray
 
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.volumes import Volume
+
+
+@contextmanager
+def readable_path(file: Path) -> Iterator[str]:
+    """A path that ITK can take: a name that is no UTF-8 ends the whole process there, so such a file is read by a link."""
+    if _is_utf8(file):
+        yield str(file)
+        return
+    with tempfile.TemporaryDirectory(prefix="medk2n-") as folder:
+        ending = file.name[file.name.lower().rfind(".nii") :] if ".nii" in file.name.lower() else file.suffix
+        link = Path(folder, f"image{ending}")
+        link.symlink_to(file.absolute())
+        yield str(link)
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        str(file).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def grid_of(image: sitk.Image) -> Grid:
@@ -43,10 +67,12 @@ def to_array(image: sitk.Image) -> NDArray[np.float32]:
 
 def read_volume(file: Path) -> Volume:
     """A 3-D image file as a volume."""
-    image = sitk.ReadImage(str(file))
+    with readable_path(file) as path:
+        image = sitk.ReadImage(path)
     return Volume(to_array(image), grid_of(image), "")
 
 
 def to_lps_array(file: Path) -> NDArray[np.float32]:
     """A 3-D image file, its axes permuted and flipped to run to L, P, S -> (I, J, K) float32."""
-    return to_array(sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS"))
+    with readable_path(file) as path:
+        return to_array(sitk.DICOMOrient(sitk.ReadImage(path), "LPS"))

@@ -21,6 +21,7 @@ from medk2n_cli.packing.likeness import Scores, protocol_h, protocol_w
 from medk2n_cli.packing.normalise import from_units
 from medk2n_cli.packing.pack import normalised
 from medk2n_cli.reading import dicom, nifti
+from medk2n_cli.reading.dicom_geometry import Unusable
 from medk2n_cli.reading.dicom_headers import read_slices
 from medk2n_cli.reading.scan import load, scan
 
@@ -127,9 +128,19 @@ def _result(folder: Path) -> dict[Modality, Picture]:
     for place in sorted((folder / "dicom").glob("synth_*")):
         known = _of_synthetic(place)
         if place.is_dir() and known is not None and known not in found:
-            slices = [s for f in sorted(place.iterdir()) for s in read_slices(f)]
-            found[known] = Picture(dicom.load_slices(place.name, slices), True, place.name)
+            found[known] = Picture(_series(place), True, place.name)
     return found
+
+
+def _series(place: Path) -> Volume:
+    try:
+        return dicom.load_slices(place.name, [s for f in sorted(place.iterdir()) for s in read_slices(f)])
+    except (Unusable, OSError, ValueError) as failure:
+        raise StudyError(
+            f"The series {place.name} cannot be read as a volume: {failure}.",
+            next_step="See what is wrong with: medk2n verify, on the folder of the result.",
+            code="UNREADABLE_RESULT",
+        ) from failure
 
 
 def _of_synthetic(file: Path) -> Modality | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool
     """
     session = open_weights(machine.weights, machine.device, machine.threads)
     rows, failures, told = [], [], []
-    with open_folder(out, overwrite) as folder:
+    with open_folder(out, overwrite, "audit") as folder:
         for number, place in enumerate(request.where, start=1):
             try:
                 with unpacked((place,)) as where:
@@ -42,6 +42,8 @@ def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool
                 continue
             rows += [{"study": number, **r.to_dict()} for r in done.rows]
             write_page(folder.staging / f"audit_{number:03d}.html", _page(done, number, len(request.where)))
+        if not rows:  # what an earlier audit found stays
+            raise _some_failed(failures, told)
         _write_csv(folder.staging / "audit.csv", rows)
         data = {"schema": _SCHEMA, "synthetic": True, "weights": session.weights.card.sha256, "rows": rows, "failures": failures}
         write_json(folder.staging / "audit.json", data)
@@ -56,11 +58,15 @@ def fail_on_some(data: dict[str, Any], told: Sequence[Medk2nError]) -> None:
         OutputError: SOME_FAILED.
     """
     if told:
-        raise OutputError(
-            f"{len(told)} studies could not be audited; the first, number {data['failures'][0]['study']}: {told[0].problem}",
-            next_step=f"The others are in {data['out']}. {told[0].next_step}",
-            code="SOME_FAILED",
-        )
+        raise _some_failed(data["failures"], told, f"The others are in {data['out']}. ")
+
+
+def _some_failed(failures: Sequence[Mapping[str, object]], told: Sequence[Medk2nError], others: str = "") -> OutputError:
+    return OutputError(
+        f"{len(told)} studies could not be audited; the first, number {failures[0]['study']}: {told[0].problem}",
+        next_step=others + told[0].next_step,
+        code="SOME_FAILED",
+    )
 
 
 def _page(done: Audit, number: int, count: int) -> Page:

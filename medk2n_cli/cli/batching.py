@@ -18,7 +18,7 @@ from medk2n_cli.batching.table import Row, tables
 from medk2n_cli.cli.clustering import Job, Numbered, run_on_cluster
 from medk2n_cli.cli.tables import console
 from medk2n_cli.cli.undertaking import Undertaker, Undertaking
-from medk2n_cli.core.errors import RequestError
+from medk2n_cli.core.errors import RequestError, StudyError
 from medk2n_cli.model.session import Session
 from medk2n_cli.pipeline import open_weights
 from medk2n_cli.reading.studies import FoundStudy, find_studies
@@ -110,8 +110,15 @@ def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, A
     if manner.dry:
         listed = which.of(find(root))
         return {"out": str(out), "rows": [{"number": n, "study": s.name, "status": "found"} for n, s in listed]}
+    waiting = [] if manner.watch else find(root)
+    if not waiting and not manner.watch:
+        raise StudyError(
+            f"No study found in {root}.",
+            next_step="Point --in at a folder of DICOM, NIfTI or zip files; is the share mounted?",
+            code="NOTHING_FOUND",
+        )
     arriving = zip(count(1), Inbox(root, find, manner.watch), strict=False)
-    studies = islice(arriving, which.limit or None) if manner.watch else which.of(find(root))
+    studies = islice(arriving, which.limit or None) if manner.watch else which.of(waiting)
     rows: list[Row] = []
     session = None if manner.cluster else open_weights(job.machine.weights, job.machine.device, job.machine.threads, shared=True)
     with locked(out), tables(out, which.stem) as write, _explained():

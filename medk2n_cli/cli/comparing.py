@@ -25,7 +25,7 @@ def compare_images(a: Path, b: Path, modality: str, out: Path | None, overwrite:
     found = compare(a, b, Modality.parse(modality) if modality else None)
     data: dict[str, Any] = {"schema": _SCHEMA, "synthetic": True, "comparisons": [c.to_dict() for c in found]}
     if out is not None:
-        with open_folder(out, overwrite) as folder:
+        with open_folder(out, overwrite, "comparison") as folder:
             try:
                 for one in found:
                     (folder.staging / f"synth_difference_{one.modality.value}.jpg").write_bytes(_picture(one))

@@ -109,6 +109,12 @@ def synthesise_to_folder(request: Request, output: Output, machine: Machine, tal
     Raises:
         Medk2nError: any of its kinds; the output folder is then as it was.
     """
+    if output.ledger and output.ledger.resolve().is_relative_to(output.folder.resolve()):
+        raise RequestError(
+            "The ledger would lie in the folder of the result.",
+            next_step="Keep it elsewhere: it outlives single results.",
+            code="LEDGER_INSIDE",
+        )
     with open_folder(output.folder, output.overwrite) as folder:
         session = open_weights(machine.weights, machine.device, machine.threads)
         if not talk.quiet:

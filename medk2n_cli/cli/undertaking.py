@@ -17,6 +17,7 @@ from medk2n_cli.core.footprint import Footprint
 from medk2n_cli.model.session import Session
 from medk2n_cli.packing.unpack import Answer
 from medk2n_cli.pipeline import Clock, Prepared, Request, compute, conclude, prepare
+from medk2n_cli.reading.archive import unpacked
 from medk2n_cli.reading.scan import scan
 from medk2n_cli.reading.studies import FoundStudy, same_inputs
 from medk2n_cli.writing.folder import MANIFEST, PAGE, OutputFolder, open_folder, remove_dead
@@ -73,11 +74,12 @@ class Undertaker:
 
         def work() -> None:
             remove_dead(folder)  # also where nothing will be written: what a killed run staged are a patient's images
-            if (self.resume or self.again) and unchanged(folder, request, self.output, self.session):
+            opened = replace(request, where=mine.held.enter_context(unpacked(study.where)))
+            if (self.resume or self.again) and unchanged(folder, opened, self.output, self.session):
                 mine.row = {"status": "unchanged"}
                 return
             mine.folder = mine.held.enter_context(open_folder(folder, mine.output.overwrite))
-            mine.prepared = prepare(request, self.session.weights.card, mine.clock, admit)
+            mine.prepared = prepare(opened, self.session.weights.card, mine.clock, admit)
 
         _guarded(mine, work)
         self.budget.skip(turn)

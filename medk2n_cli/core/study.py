@@ -10,7 +10,8 @@ from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 
-CLOSED, CLOSED_FOLDER, A_FOLDER = "CLOSED", "CLOSED_FOLDER", "a folder"
+CLOSED, CLOSED_FOLDER, ZIPPED, A_FOLDER = "CLOSED", "CLOSED_FOLDER", "ZIPPED", "a folder"
+_OPENING = {CLOSED: "Make it readable", CLOSED_FOLDER: "Make it readable", ZIPPED: "Unpack it, or give it to --in alone"}
 _LONGEST_NUMBER = 12  # characters of a DICOM integer string (PS3.5 6.2); Python refuses to read thousands of digits
 
 
@@ -55,8 +56,8 @@ class Series:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the system did not let us read it."""
-        return self.code in (CLOSED, CLOSED_FOLDER)
+        """Whether the system did not let us read it, or it lies in an archive."""
+        return self.code in (CLOSED, CLOSED_FOLDER, ZIPPED)
 
     @property
     def shown(self) -> str:
@@ -179,13 +180,13 @@ class Study:
         """Check that nothing was closed to us: whatever seems to be missing may lie there.
 
         Raises:
-            StudyError: CLOSED, CLOSED_FOLDER.
+            StudyError: CLOSED, CLOSED_FOLDER, ZIPPED.
         """
         for one in self.series:
             if one.is_closed:
                 raise StudyError(
                     f"{one.label}: {one.unused}, and it may be a contrast that seems to be missing.",
-                    next_step="Make it readable, or say which contrasts to make: --want T2,FLAIR.",
+                    next_step=f"{_OPENING[one.code]}, or say which contrasts to make: --want T2,FLAIR.",
                     code=one.code,
                 )
 

@@ -47,8 +47,8 @@ def open_session(weights: Weights, device: Device) -> Session:
         WeightsError: not an ONNX graph, or its inputs and outputs are not those of the card.
         DeviceError: CUDA was chosen and ONNX Runtime could not use it.
     """
-    runtime = _runtime(weights, device)
-    if device.is_cuda and "CUDAExecutionProvider" not in runtime.get_providers():
+    runtime = _on_cuda(weights, device) if device.is_cuda else _runtime(weights, device)
+    if runtime is None:
         if not device.may_fall_back:
             raise DeviceError(
                 f"--device {device.name}: ONNX Runtime could not load its CUDA libraries.",
@@ -60,6 +60,17 @@ def open_session(weights: Weights, device: Device) -> Session:
         runtime = _runtime(weights, device)
     _check_contract(runtime, weights)
     return Session(weights, device, runtime)
+
+
+def _on_cuda(weights: Weights, device: Device) -> ort.InferenceSession | None:
+    """None where ONNX Runtime cannot use the GPU; a file that is no graph is refused when the CPU tries it."""
+    try:
+        runtime = _runtime(weights, device)
+    except WeightsError:
+        if not device.may_fall_back:
+            _runtime(weights, Device("cpu", "", device.threads))  # is it the file?
+        return None
+    return runtime if "CUDAExecutionProvider" in runtime.get_providers() else None
 
 
 def _runtime(weights: Weights, device: Device) -> ort.InferenceSession:
@@ -74,7 +85,7 @@ def _runtime(weights: Weights, device: Device) -> ort.InferenceSession:
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # finds the CUDA libraries that the gpu extra installed beside it
     try:
-        return ort.InferenceSession(str(weights.file), options, providers=providers)
+        return ort.InferenceSession(str(weights.file), options, providers=providers, enable_fallback=0)  # it would not say so
     except Exception as failure:  # ONNX Runtime raises its own types, all derived from Exception
         raise WeightsError(
             f"{weights.file.name} is not a graph ONNX Runtime can load: {str(failure).splitlines()[0][:120]}.",

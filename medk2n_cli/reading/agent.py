@@ -13,25 +13,30 @@ from enum import Enum
 _WORD = re.compile(r"[^A-Za-z0-9*]+")
 _WITH = re.compile(r"(?i)(?<![a-z0-9])(\+\s?c|c\s?\+)(?![a-z0-9])")
 _WITHOUT = re.compile(r"(?i)(?<![a-z0-9])c\s?-(?![a-z0-9])|(?:(?<=[\s(_])|^)-\s?c(?![a-z0-9])")
-_AGENTS = frozenset(
-    "gd gad gado gadolinium gdl dtpa contrast contraste contrasto kontrast kontrastmittel ce km mdc enhanced injected injection inj "
-    "gadavist gadovist gadobutrol dotarem clariscan gadoterate magnevist multihance prohance gadoteridol omniscan vueway elucirem".split()
+_GENERIC = (
+    "gd gad gado gadolinium dtpa contrast contraste contrasto kontrast kontrastmittel ce km mdc enhanced inj injected injection"
 )
-_DENIALS = frozenset("pre non no without wo ohne none native nativ sans before precontrast noncontrast".split()) | frozenset(
-    "vor pra prae avant sin senza sem zonder o plain unenhanced".split()
+_BRANDS = (
+    "gadavist gadovist gadobutrol dotarem clariscan gadoterate magnevist multihance prohance gadoteridol omniscan vueway elucirem"
 )
-# These deny without naming what; the others must stand before a word for the agent, or at the end.
-_ALONE = frozenset("pre native nativ pra prae precontrast noncontrast unenhanced".split())
-_FILLERS = frozenset("iv i v the any intravenous".split())
-_BOTH = frozenset("w with mit and und con avec".split())
-_TREATMENTS = frozenset(
-    "op operative operativ surgery surgical surg rt radiation treatment tx chemo biopsy resection processed processing proc".split()
-)
+_AGENTS = frozenset([*_GENERIC.split(), *_BRANDS.split()])
+# Those of the first line deny without naming what; the others must stand before a word for the agent, or at the end.
+_PLAIN = "pre native nativ pra prae precontrast noncontrast unenhanced"
+_NOT = "non no without wo ohne none sans before vor avant sin senza sem zonder o plain"
+_ALONE = frozenset(_PLAIN.split())
+_DENIALS = _ALONE | frozenset(_NOT.split())
+_FILLERS = frozenset(("iv", "i", "v", "the", "any", "intravenous"))
+_BOTH = frozenset(("w", "with", "and", "mit", "und", "et", "y", "con", "avec"))
+_LATER = "op operative operativ surgery surgical surg rt radiation treatment tx chemo biopsy resection processed processing proc"
+_TREATMENTS = frozenset(_LATER.split())
 _GLUED = re.compile(r"(post|pre|non|no|wo)(gd|gad|gado|con|contrast|c|km|inj|enhanced)")
 
 
 class Said(Enum):
-    """What words say of a contrast agent; AFTER: a bare `post`, after injection or after surgery; UNCLEAR: both given and denied."""
+    """What words say of a contrast agent.
+
+    AFTER: a bare `post`, which may be after injection or after surgery; UNCLEAR: both given and denied.
+    """
 
     GIVEN = "given"
     DENIED = "denied"

@@ -15,10 +15,34 @@ from pathlib import Path
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.reading.limits import holds
 
+_IMAGES, _ASKED = (".nii", ".nii.gz", ".dcm", ".ima"), 20
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(RuntimeError, NotImplementedError, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError),
 )
+
+
+def holds_images(file: Path) -> bool:
+    """Whether it is a zip with NIfTI or DICOM files in it, by their names or what they begin with.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(file) as stored:
+            members = [m for m in stored.infolist() if not m.is_dir()]
+            return any(m.filename.lower().endswith(_IMAGES) for m in members) or any(
+                _begins_as_dicom(stored, m) for m in members[:_ASKED]
+            )
+    except _DAMAGED as failure:
+        if isinstance(failure, OSError):
+            raise
+        return False
+
+
+def _begins_as_dicom(stored: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    with stored.open(member) as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medk2n_cli.core.errors import StudyError
-from medk2n_cli.core.study import A_FOLDER, CLOSED, CLOSED_FOLDER, Series
+from medk2n_cli.core.study import A_FOLDER, CLOSED, CLOSED_FOLDER, ZIPPED, Series
+from medk2n_cli.reading.archive import holds_images
 from medk2n_cli.reading.dicom_headers import is_dicom
 from medk2n_cli.reading.nifti import is_nifti
 
@@ -26,15 +27,19 @@ class Found:
     Attributes:
         closed: why the system does not let us read it; empty where it does.
         folder: it is a folder that is closed.
+        zipped: it is a zip that holds images; `closed` says so.
     """
 
     file: Path
     label: str
     closed: str = ""
     folder: bool = False
+    zipped: bool = False
 
     def refused(self) -> Series:
         """What is closed, as a series: passed over without a word it would be a contrast that the study seems to lack."""
+        if self.zipped:
+            return Series(self.label, (self.file,), None).refused(ZIPPED, self.closed)
         reason = f"the system does not let us read it ({self.closed})"
         return Series(self.label, (self.file,), None).refused(CLOSED_FOLDER if self.folder else CLOSED, reason)
 
@@ -59,7 +64,7 @@ def _at(place: Path) -> list[Found]:
             return sorted(_below(place), key=lambda f: f.file)
         if stat.S_ISREG(kind):
             _open(place)
-            return [Found(place, _printable(place.name))]
+            return [_zipped(place, _printable(place.name)) or Found(place, _printable(place.name))]
     except OSError as failure:
         if failure.errno not in _GONE:
             return [Found(place, _printable(place.name), _why(failure))]
@@ -95,9 +100,16 @@ def _looked_at(file: Path, place: Path) -> Found | None:
         if is_nifti(file):
             _open(file)
             return Found(file, label)
-        return Found(file, label) if is_dicom(file) else None
+        return _zipped(file, label) or (Found(file, label) if is_dicom(file) else None)
     except OSError as failure:  # no permission, a broken disk, a share that is gone; a hidden file is somebody's lock
         return None if failure.errno in _GONE or file.name.startswith(".") else Found(file, label, _why(failure))
+
+
+def _zipped(file: Path, label: str) -> Found | None:
+    """An export as a zip beside other files; read where it alone is given, and named where it is not."""
+    if file.suffix.lower() != ".zip" or not holds_images(file):
+        return None
+    return Found(file, label, "a zip archive that holds images", zipped=True)
 
 
 def _open(file: Path) -> None:

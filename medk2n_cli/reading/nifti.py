@@ -87,8 +87,8 @@ def load_volume(series: Series) -> Volume:
     file = series.files[0]
     _check_body(series, file)
     try:
-        with hushed():
-            image = sitk.ReadImage(str(file), sitk.sitkFloat32, imageIO="NiftiImageIO")
+        with hushed(), itk.readable_path(file) as path:
+            image = sitk.ReadImage(path, sitk.sitkFloat32, imageIO="NiftiImageIO")
         if image.GetDimension() == 4:
             image = image[:, :, :, 0]
         array, grid = itk.to_array(image), itk.grid_of(image)
@@ -156,9 +156,9 @@ def _grid(file: Path) -> Grid | tuple[str, str]:
         RuntimeError, ValueError: ITK cannot make it out, or it cannot be inverted.
     """
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
     reader.SetImageIO("NiftiImageIO")
-    with hushed():
+    with hushed(), itk.readable_path(file) as path:
+        reader.SetFileName(path)
         reader.ReadImageInformation()
     n, size = reader.GetDimension(), reader.GetSize()[:3]
     if n not in (3, 4) or reader.GetNumberOfComponents() != 1:

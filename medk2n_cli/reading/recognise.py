@@ -34,7 +34,8 @@ _OTHERS = {
     "pet": "PET",
 }
 # With "t2" beside them: gradient echoes, which show blood and iron, not what a T2 shows.
-_T2_STAR = frozenset("star gre gre2d gre3d ffe fl2d fl3d hemo heme haemo merge medic mffe me3d qsm".split())
+_STARRED = "star gre gre2d gre3d ffe fl2d fl3d hemo heme haemo merge medic mffe me3d qsm"
+_T2_STAR = frozenset(_STARRED.split())
 _LABEL_WORDS = ("lesion", "lesions", "label", "labels", "roi", "gt")
 _LABEL_ENDINGS = ("mask", "seg", "segmentation", "lesionmap", "parc", "probseg")
 _MAP_ENDINGS = ("map", "maps", "mapping", "biasfield")
@@ -62,7 +63,9 @@ def recognise(name: str, sidecar: Mapping[str, object] | None = None) -> Recogni
     if by_sidecar.code == "NOT_A_CONTRAST":
         return by_sidecar
     if Modality.T2 in (by_name.modality, by_sidecar.modality) and "GR" in str(sidecar.get("ScanningSequence")).upper():
-        return Recognition(None, f"{(by_name if by_name.modality else by_sidecar).evidence}, but a gradient echo", "CONTRADICTION")
+        return Recognition(
+            None, f"{(by_name if by_name.modality else by_sidecar).evidence}, but a gradient echo", "CONTRADICTION"
+        )
     if by_sidecar.modality is None:
         return by_name
     pair = {by_name.modality, by_sidecar.modality}

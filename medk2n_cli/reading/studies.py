@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medk2n_cli.core.study import CLOSED_FOLDER, Series
+from medk2n_cli.core.study import CLOSED_FOLDER, ZIPPED, Series
 from medk2n_cli.digest import sha256_of
 from medk2n_cli.reading.person import subject_and_session
 from medk2n_cli.reading.scan import scan
@@ -43,8 +43,8 @@ class FoundStudy:
 
 
 def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
-    """Every study below a folder, by name; headers only. DICOM without a study UID counts by its folder, like NIfTI, so that
-    what is wrong with it is told. What lies below `without`, where results go, is none.
+    """Every study below a folder, a zip counting as one, by name; headers only. DICOM without a study UID counts by its
+    folder, like NIfTI, so that what is wrong with it is told. What lies below `without`, where results go, is none.
 
     Raises:
         StudyError: the folder does not exist.
@@ -52,11 +52,14 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
     by_uid: dict[str, list[Path]] = defaultdict(list)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     closed: list[Series] = []
+    zipped: list[Path] = []
     results = without.resolve() if without else None
     for one in scan([root]).series:
         if results and one.files and one.files[0].resolve().is_relative_to(results):
             continue
-        if one.is_closed:
+        if one.code == ZIPPED:
+            zipped.append(one.files[0])
+        elif one.is_closed:
             closed.append(one)
         elif one.is_dicom and one.study:
             by_uid[one.study] += one.files
@@ -73,7 +76,11 @@ def find_studies(root: Path, without: Path | None = None) -> list[FoundStudy]:
         for folder, files in by_folder.items()
         for person, mine in _people(folder, files).items()
     ]
-    return _told_apart(sorted(dicom + loose, key=lambda s: s.name))
+    packed = [
+        FoundStudy(_safe(_relative(zipped_file.with_suffix(""), top)), (zipped_file,), None, zipped_file)
+        for zipped_file in zipped
+    ]
+    return _told_apart(sorted(dicom + loose + packed, key=lambda s: s.name))
 
 
 def _people(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:

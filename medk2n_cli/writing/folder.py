@@ -18,6 +18,7 @@ from medk2n_cli.core.errors import OutputError
 MANIFEST, PAGE = "result.json", "report.html"
 RESULT_SCHEMA = "medk2n.result/1"
 _STAGING = ".medk2n-part-"
+_KINDS = {"": "a synthesis", "audit": "an audit", "comparison": "a comparison"}
 _JOURNAL, _OLD = _STAGING + "journal.json", ".old"
 
 
@@ -73,12 +74,15 @@ class OutputFolder:
 
 
 @contextmanager
-def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
+def open_folder(path: Path, overwrite: bool, kind: str = "") -> Iterator[OutputFolder]:
     """A folder that can be written, and nothing left behind in it unless `commit` was called.
 
+    kind: what will lie there (audit, comparison; a synthesis has none): nothing of another kind is ever replaced.
+
     Raises:
-        OutputError: not a folder, not empty (without `overwrite`), or not writable.
+        OutputError: not a folder, a name that is no UTF-8, not empty (without `overwrite`), of another kind, or not writable.
     """
+    _refuse_unencodable(path)
     created = not path.exists()
     with _explained(path):
         if path.exists() and not path.is_dir():
@@ -89,6 +93,12 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
             raise _not_empty(path)
         if (path / MANIFEST).exists() and not _is_ours(path):
             _refuse_foreign(path, {MANIFEST})
+        if (held := _manifest(path).get("kind", "") if _is_ours(path) else kind) != kind:
+            raise OutputError(
+                f"{path} holds {_KINDS.get(held, 'another result')}, which {_KINDS.get(kind, 'this')} does not replace.",
+                next_step="Give another --out; nothing was replaced.",
+                code="OTHER_RESULT",
+            )
         staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{socket.gethostname()}-{os.getpid()}-", dir=path))
         staging.chmod(0o755)
     try:
@@ -98,6 +108,15 @@ def open_folder(path: Path, overwrite: bool) -> Iterator[OutputFolder]:
         with suppress(OSError):
             if created and not any(path.iterdir()):
                 path.rmdir()
+
+
+def _refuse_unencodable(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as failure:  # libraries that write images end the process on such a name
+        raise OutputError(
+            "The name of the output folder is no UTF-8.", next_step="Give another name to --out.", code="BAD_NAME"
+        ) from failure
 
 
 def leftovers(path: Path) -> list[Path]:

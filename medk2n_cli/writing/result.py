@@ -62,7 +62,7 @@ def write_result(
 
 def _origin(folder: OutputFolder, synthesis: Synthesis, acquired: Acquired, formats: Formats) -> Origin:
     uids = () if formats.deidentify else tuple(s.names[-1] for s in acquired.sources.values() if s.names)
-    return Origin(folder.path, synthesis.report.model, uids)
+    return Origin(folder.path.absolute(), synthesis.report.model, uids)
 
 
 def _images(aside: Path, synthesis: Synthesis, acquired: Acquired, formats: Formats, facts: Mapping[str, object]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,3 +210,25 @@ def _until(happened: Callable[[], bool]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("it never happened")
+
+
+def test_an_export_of_zips_is_read_and_an_empty_one_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    study = dicoms.write_study(tmp_path / "s", (T1, T2), COARSE, "1.2.3.1")
+    shutil.make_archive(str(tmp_path / "e" / "p1"), "zip", study)
+    done = batch(tmp_path / "e", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert [(r["study"], r["status"]) for r in rows(tmp_path / "out")] == [("p1", "done")]
+    assert (tmp_path / "out" / "p1" / "dicom").is_dir()
+    (tmp_path / "nothing").mkdir()
+    error = failed(batch(tmp_path / "nothing", tmp_path / "o2", "--json"), 3)
+    assert error["code"] == "NOTHING_FOUND"
+
+
+def test_a_failure_without_names_names_no_file(tmp_path: Path) -> None:
+    for name in ("Doe_Jane_T1_a", "Doe_Jane_T1_b"):
+        phantom.write(tmp_path / "e" / "p" / f"{name}.nii.gz", phantom.volume(T1, COARSE), COARSE)
+    done = batch(tmp_path / "e", tmp_path / "out", "--deid")
+    assert rows(tmp_path / "out")[0]["code"] == "DUPLICATE_MODALITY"
+    told = done.stdout + done.stderr + "".join(f.read_text() for f in (tmp_path / "out").glob("batch.*"))
+    assert "Doe" not in told

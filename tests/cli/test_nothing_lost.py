@@ -125,3 +125,30 @@ def test_input_that_vanishes_on_the_way_fails_its_study_alone(tmp_path: Path) ->
     assert "BUG" not in {r["code"] for r in rows(tmp_path / "o")}
     shutil.rmtree(source)
     assert failed(batch(source, tmp_path / "o", "--json"), 3)["code"] == "NOT_FOUND"
+
+
+def test_a_result_of_another_kind_is_never_replaced(tmp_path: Path) -> None:
+    study, out = phantom.write_study(tmp_path / "s", (T1, T2), COARSE), tmp_path / "o"
+    made = medk2n("synthesize", "--in", study, "--want", "FLAIR", "--out", out, "--weights", TINY)
+    assert made.returncode == 0, made.stderr
+    before = content(out) | {f.name: _digest(f) for f in out.iterdir() if f.is_file()}
+    error = failed(medk2n("audit", "--in", study, "--out", out, "--weights", TINY, "--overwrite", "--json"), 6)
+    assert error["code"] == "OTHER_RESULT"
+    assert content(out) | {f.name: _digest(f) for f in out.iterdir() if f.is_file()} == before
+
+
+def test_an_audit_that_found_nothing_leaves_the_earlier_one(tmp_path: Path) -> None:
+    study, out = phantom.write_study(tmp_path / "s", (T1, T2), COARSE), tmp_path / "o"
+    assert medk2n("audit", "--in", study, "--out", out, "--weights", TINY).returncode == 0
+    before = (out / "audit.csv").read_text()
+    gone = ("--in", tmp_path / "gone1", "--in", tmp_path / "gone2")
+    failed(medk2n("audit", *gone, "--out", out, "--weights", TINY, "--overwrite", "--json"), 6)
+    assert (out / "audit.csv").read_text() == before != ""
+
+
+def test_a_ledger_in_the_result_or_a_folder_with_an_unwritable_name_is_refused_before_any_work(tmp_path: Path) -> None:
+    study = phantom.write_study(tmp_path / "s", (T1, T2), COARSE)
+    ask = ("synthesize", "--in", study, "--want", "FLAIR", "--weights", TINY, "--json")
+    assert failed(medk2n(*ask, "--out", tmp_path / "o", "--ledger", tmp_path / "o" / "l.jsonl"), 4)["code"] == "LEDGER_INSIDE"
+    assert failed(medk2n(*ask, "--out", tmp_path / os.fsdecode(b"o_\xe4")), 6)["code"] == "BAD_NAME"
+    assert [f.name for f in tmp_path.iterdir()] == ["s"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medk2n_cli.core.errors import WeightsError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.model import session as runner
@@ -128,3 +129,26 @@ def test_out_of_range_answers_are_refused() -> None:
         ModelOutput(want=(T2,), **(good | {"w_eff": np.full((2, 1, 1), 1.5, np.float32)}), **rest)
     with pytest.raises(ValueError, match="not finite"):
         ModelOutput(want=(T2,), **good, **(rest | {"synthesised": np.full((1, 2, 16, 16), np.nan, np.float32)}))
+
+
+def test_a_graph_that_fails_on_its_device_is_never_moved_to_another_in_silence(
+    tiny: Weights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's own fallback prints to stdout and goes on on the CPU, while the manifest says cuda."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    session = open_session(tiny, choose_device("cpu"))
+    runtime = session.runtime._sess
+
+    class Broken:
+        def __getattr__(self, name: str) -> object:
+            return getattr(runtime, name)
+
+        def run(self, *asked: object) -> object:
+            raise EPFail("CUDA failure 700")
+
+    monkeypatch.setattr(session.runtime, "_sess", Broken())
+    with pytest.raises(WeightsError) as failure:
+        run(session, given((T1, T2)), (FLAIR,))
+    assert failure.value.code == "GRAPH_FAILED"
+    assert capsys.readouterr().out == ""

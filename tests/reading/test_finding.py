@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +119,30 @@ def test_what_vanishes_or_belongs_to_the_system_is_passed_over(tmp_path: Path, c
     close(folder / ".lock")
     (folder / "loop").symlink_to(folder / "loop")
     assert [f.label for f in images([folder])] == ["T1.nii.gz"]
+
+
+def zipped(folder: Path, file: Path) -> Path:
+    return Path(shutil.make_archive(str(file), "zip", folder))
+
+
+def test_a_zip_beside_a_study_may_hold_what_seems_to_be_missing(tmp_path: Path) -> None:
+    phantom.write_study(tmp_path / "s", (T1,), COARSE)
+    zipped(phantom.write_study(tmp_path / "rest", (T2,), COARSE), tmp_path / "s" / "rest")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "notes.txt").write_text("nothing to see")
+    zipped(tmp_path / "text", tmp_path / "s" / "notes")
+    study = scan([tmp_path / "s"])
+    assert [s.label for s in study.series if s.unused] == ["rest.zip"], "a zip of something else is no concern of ours"
+    assert list(study.chosen()) == [T1]
+    with pytest.raises(StudyError) as failure:
+        study.require_open()
+    assert failure.value.code == "ZIPPED"
+    assert "Unpack" in failure.value.next_step
+
+
+def test_zips_of_an_export_are_studies(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        zipped(dicoms.write_study(tmp_path / uid, (T1, T2), COARSE, uid), tmp_path / "e" / f"p{uid[-1]}")
+    found = find_studies(tmp_path / "e")
+    assert [(s.name, [f.name for f in s.where]) for s in found] == [("p1", ["p1.zip"]), ("p2", ["p2.zip"])]

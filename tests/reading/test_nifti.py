@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -126,3 +127,22 @@ def test_a_damaged_header_is_refused_and_no_bug(tmp_path: Path, at: int, layout:
         with pytest.raises(StudyError) as failure:
             load_volume(series)
         assert failure.value.code in (code, "NOT_AN_IMAGE")
+
+
+def test_an_sform_that_contradicts_the_voxel_size_is_refused_since_the_head_would_shrink(tmp_path: Path) -> None:
+    file = written(tmp_path / "T1.nii.gz", np.ones((40, 40, 40), np.float32))
+    patched(file, 252, "<2h", 0, 1)
+    patched(file, 280, "<12f", 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
+    assert read_series(file, file.name).unused is None
+    patched(file, 280, "<12f", 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 4, 0)
+    series = read_series(file, file.name)
+    assert series.code == "TRANSFORMS_DISAGREE"
+    assert "how large" in str(series.unused)
+
+
+def test_a_name_that_is_no_utf8_is_read_like_any_other(tmp_path: Path) -> None:
+    plain = written(tmp_path / "T1.nii.gz", np.arange(64, dtype=np.float32).reshape(4, 4, 4))
+    odd = plain.rename(tmp_path / os.fsdecode(b"T1_\xe4.nii.gz"))
+    series = read_series(odd, "T1_?.nii.gz")
+    assert series.unused is None
+    assert load_volume(series).array.max() == 63

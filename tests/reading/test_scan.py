@@ -8,6 +8,7 @@ import pytest
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.reading.scan import scan
+from medk2n_cli.reading.studies import find_studies
 from tests import phantom
 from tests.reading.test_nifti import patched
 
@@ -130,3 +131,36 @@ def test_a_link_is_called_what_it_is_called_here(tmp_path: Path) -> None:
     (tmp_path / "study" / "sub-01_FLAIR.json").unlink()
     (series,) = scan([tmp_path / "study"]).series
     assert series.modality is Modality.FLAIR
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("sub-01_T1w", "sub-02_FLAIR"), "SEVERAL_PATIENTS"),
+        (("sub-01_ses-1_T1w", "sub-01_ses-2_FLAIR"), "SEVERAL_STUDIES"),
+        (("BraTS-GLI-00001-000-t1n", "BraTS-GLI-00002-000-t2f"), "SEVERAL_PATIENTS"),
+    ],
+)
+def test_two_peoples_or_two_visits_images_are_no_study_and_a_batch_tells_them_apart(
+    tmp_path: Path, names: tuple[str, str], code: str
+) -> None:
+    grid = phantom.axial((8.0, 8.0, 12.0))
+    for name in names:
+        phantom.write(tmp_path / f"{name}.nii.gz", phantom.volume(Modality.T1, grid), grid)
+    with pytest.raises(StudyError) as failure:
+        scan([tmp_path]).chosen()
+    assert failure.value.code == code
+    assert "batch" in failure.value.next_step
+    assert len(find_studies(tmp_path)) == 2
+    use = {Modality.T1: f"{names[0]}.nii.gz", Modality.FLAIR: f"{names[1]}.nii.gz"}
+    with pytest.raises(StudyError):
+        scan([tmp_path], use=use).chosen()
+
+
+def test_without_names_no_message_names_a_file(tmp_path: Path) -> None:
+    grid = phantom.axial((8.0, 8.0, 12.0))
+    for name in ("DOE_JANE_T1_a", "DOE_JANE_T1_b"):
+        phantom.write(tmp_path / "s" / f"{name}.nii.gz", phantom.volume(Modality.T1, grid), grid)
+    with pytest.raises(StudyError) as failure:
+        scan([tmp_path / "s"]).nameless().chosen()
+    assert "DOE" not in failure.value.problem + failure.value.next_step
