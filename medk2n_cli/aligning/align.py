@@ -57,16 +57,22 @@ def align_each(grids: Mapping[Modality, Grid], fetch: Callable[[Modality], Volum
     del fixed
     common = {m: common[m] for m in grids}
     masks = find_head(common, grid)
-    moves = {
-        m: placed[m].move if m is reference else replace(placed[m].move, note=_covered(grids[m], placed[m], masks.head, grid, m))
-        for m in grids
-    }
+    moves = {m: p.move if m is reference else _noted(p, _covered(grids[m], p, masks.head, grid, m)) for m, p in placed.items()}
+    moves = {m: moves[m] for m in grids}
     return AlignedStudy(grid, common, masks.head, masks.deep, masks.stripped, reference, moves)
 
 
 def _placed(fixed: Volume, moving: Volume, names: tuple[Modality, Modality], how: Alignment) -> Registered:
     check_overlap(fixed, moving, names)
-    return register(fixed, moving, names[1]) if how.register else Registered(None, Move(0.0, 0.0, "not registered"))
+    if how.register:
+        return register(fixed, moving, names[1])
+    frames = {v.grid.frame for v in (fixed, moving)} - {None}
+    note = "it has another frame of reference and was not registered, so it may lie elsewhere." if len(frames) > 1 else ""
+    return Registered(None, Move(0.0, 0.0, "not registered", note))
+
+
+def _noted(placed: Registered, note: str) -> Move:
+    return replace(placed.move, note=" ".join(filter(None, (placed.move.note, note))))
 
 
 def _covered(own: Grid, placed: Registered, head: NDArray[np.bool_], grid: Grid, name: Modality) -> str:

@@ -9,19 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from medk2n_cli.core.errors import OutputError
 from medk2n_cli.writing.folder import unwritable
 
 COLUMNS = ("number", "study", "status", "code", "targets", "quality", "seconds", "problem")
 Row = Mapping[str, object]
+HERE = ("done", "unchanged")  # status of a study whose result lies in its folder
 
 
 @contextmanager
-def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
+def tables(folder: Path, stem: str, replace: bool = False) -> Iterator[Callable[[Row], None]]:
     """Opens both and gives what writes a row to them.
 
     Raises:
-        OutputError: CANNOT_WRITE.
+        OutputError: CANNOT_WRITE; OUT_NOT_EMPTY, an earlier batch's results are there and not to be replaced (`replace`).
     """
+    if not replace:
+        _refuse_earlier(folder, stem)
     try:
         sheet = (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace")
         lines = (folder / f"{stem}.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
@@ -43,3 +47,22 @@ def tables(folder: Path, stem: str) -> Iterator[Callable[[Row], None]]:
                 raise unwritable(folder, failure) from failure
 
         yield write
+
+
+def _refuse_earlier(folder: Path, stem: str) -> None:
+    """An earlier batch's table is not replaced by one that says of each of its results that it is in the way.
+
+    Raises:
+        OutputError: OUT_NOT_EMPTY.
+    """
+    try:
+        with (folder / f"{stem}.csv").open(newline="", encoding="utf-8", errors="replace") as sheet:
+            done = sum(row.get("status") in HERE for row in csv.DictReader(sheet))
+    except (OSError, csv.Error):
+        return
+    if done:
+        raise OutputError(
+            f"{folder} holds {done} results of an earlier batch.",
+            next_step="Go on with it by --resume, replace its results by --overwrite, or give another --out.",
+            code="OUT_NOT_EMPTY",
+        )

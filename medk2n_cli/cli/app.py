@@ -33,13 +33,14 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Defaults of this site, for whatever command follows."""
-    from medk2n_cli.cli.settings import default_map, options_of, said_of_here, settings
+    from medk2n_cli.cli.settings import default_map, options_of, said_of_here, said_of_variables, settings
 
     known = options_of(context.command)
     found = settings(known, os.environ, Path.cwd())
     context.default_map = default_map(found, known)
-    if said := said_of_here(found, context.invoked_subcommand or "", os.environ, Path.cwd()):
-        typer.echo(said, err=True)
+    said = said_of_here(found, context.invoked_subcommand or "", os.environ, Path.cwd())
+    for line in (*filter(None, [said]), *said_of_variables(known, os.environ)):
+        typer.echo(line, err=True)
 
 
 @app.command(epilog="Example: medk2n synthesize --in study/ --want T2,FLAIR --out result/")
@@ -104,7 +105,9 @@ def batch(
     deid: Annotated[bool, typer.Option("--deid", help="Leave out the patient.")] = False,
     viewer: Annotated[bool, typer.Option("--viewer", help="Also write viewer.html into each result.")] = False,
     ledger: Annotated[Path | None, LEDGER] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip results of the same files, options and weights.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Skip results of the same files, options and weights; with --deid none.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")] = False,
     part: Annotated[str, typer.Option(help="Only a part of the studies: 2/8 is the second of eight.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many studies; 0 is all.")] = 0,

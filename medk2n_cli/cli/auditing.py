@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from medk2n_cli.cli.synthesising import Machine
 from medk2n_cli.core.errors import Medk2nError, OutputError
 from medk2n_cli.pipeline import Request, open_weights
 from medk2n_cli.reading.archive import unpacked
-from medk2n_cli.writing.folder import open_folder
+from medk2n_cli.writing.folder import open_folder, unwritable
 from medk2n_cli.writing.page import Page, write_page
 from medk2n_cli.writing.report import write_json
 from medk2n_cli.writing.result import commit_with_manifest
@@ -41,14 +42,24 @@ def audit_studies(request: Request, out: Path, machine: Machine, overwrite: bool
                 told.append(failure)
                 continue
             rows += [{"study": number, **r.to_dict()} for r in done.rows]
-            write_page(folder.staging / f"audit_{number:03d}.html", _page(done, number, len(request.where)))
+            with _written(out):
+                write_page(folder.staging / f"audit_{number:03d}.html", _page(done, number, len(request.where)))
         if not rows:  # what an earlier audit found stays
             raise _some_failed(failures, told)
-        _write_csv(folder.staging / "audit.csv", rows)
         data = {"schema": _SCHEMA, "synthetic": True, "weights": session.weights.card.sha256, "rows": rows, "failures": failures}
-        write_json(folder.staging / "audit.json", data)
+        with _written(out):
+            _write_csv(folder.staging / "audit.csv", rows)
+            write_json(folder.staging / "audit.json", data)
         commit_with_manifest(folder, {"kind": "audit", "status": "done", "weights": session.weights.card.sha256})
     return {"out": str(out), **data}, told
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        raise unwritable(out, failure) from failure
 
 
 def fail_on_some(data: dict[str, Any], told: Sequence[Medk2nError]) -> None:

@@ -121,7 +121,7 @@ def run_batch(root: Path, job: Job, which: Slice, manner: Manner) -> dict[str, A
     studies = islice(arriving, which.limit or None) if manner.watch else which.of(waiting)
     rows: list[Row] = []
     session = None if manner.cluster else open_weights(job.machine.weights, job.machine.device, job.machine.threads, shared=True)
-    with locked(out), tables(out, which.stem) as write, _explained():
+    with locked(out), tables(out, which.stem, job.resume or job.output.overwrite) as write, _explained():
 
         def tell(row: Row) -> None:
             write(row)

@@ -7,6 +7,7 @@ user's configuration folder.
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 from medk2n_cli.core.errors import RequestError
 
 FILE, PREFIX = "medk2n.toml", "MEDK2N_"
+_OF_NO_OPTION = {PREFIX + "CONFIG", PREFIX + "WEIGHTS_DIR"}
 _SEPARATOR = ";"  # between values of an option that may be repeated, in a variable
 # What belongs to one run is set for one command or not at all: the same --out for all would mix what must stay apart.
 _OF_ONE_RUN = {
@@ -110,6 +112,20 @@ def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, environ
     return f"{FILE} of this folder sets {options} (see medk2n config; to go without it: MEDK2N_CONFIG=none)." if options else ""
 
 
+def said_of_variables(known: Options, environment: Mapping[str, str]) -> list[str]:
+    """One line for each MEDK2N_* variable that sets nothing: misspelt, or of an option that is never shared."""
+    names = {name for command in known for option in known[command] for name in _variables(command, option, known)}
+    names |= _OF_NO_OPTION
+    idle = (name for name in sorted(environment) if name.startswith(PREFIX) and name not in names)
+    return [f"{name} sets nothing{_meant(name, names)}" for name in idle]
+
+
+def _meant(name: str, names: set[str]) -> str:
+    own = [n for n in sorted(names) if n.endswith("_" + name.removeprefix(PREFIX))]
+    near = own or difflib.get_close_matches(name, names, 1, 0.8)
+    return f"; did you mean {near[0]}?" if near else ": no option is called so (see medk2n config)."
+
+
 def default_map(found: Mapping[tuple[str, str], Setting], known: Options) -> dict[str, Any]:
     """The same as nested mappings of parameter names, as the command line's parser takes its defaults."""
     made: dict[str, Any] = {}
@@ -153,13 +169,16 @@ def _of_commands(tables: Mapping[str, Any], known: Options, file: Path, above: s
 def _from_variables(environment: Mapping[str, str], known: Options) -> Iterator[Setting]:
     for command, options in known.items():
         for option, parameter in options.items():
-            own = f"{PREFIX}{command}_{option}".upper().replace(" ", "_").replace("-", "_")
-            shared = f"{PREFIX}{option}".upper()
-            name = own if own in environment else shared if _takes(command, option, known) and shared in environment else ""
-            if name:
+            if name := next((n for n in _variables(command, option, known) if n in environment), ""):
                 text = environment[name]
                 value = text.split(_SEPARATOR) if getattr(parameter, "multiple", False) else text
                 yield Setting(command, option, value, name)
+
+
+def _variables(command: str, option: str, known: Options) -> list[str]:
+    """The option's own variable, then the one it shares with other commands, if it does."""
+    own = f"{PREFIX}{command}_{option}".upper().replace(" ", "_").replace("-", "_")
+    return [own, f"{PREFIX}{option}".upper()] if _takes(command, option, known) else [own]
 
 
 def _takes(command: str, option: str, known: Options) -> bool:

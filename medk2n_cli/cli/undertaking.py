@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 from medk2n_cli.batching.memory import Budget
 from medk2n_cli.batching.table import Row
@@ -76,7 +77,7 @@ class Undertaker:
             remove_dead(folder)  # also where nothing will be written: what a killed run staged are a patient's images
             opened = replace(request, where=mine.held.enter_context(unpacked(study.where)))
             if (self.resume or self.again) and unchanged(folder, opened, self.output, self.session):
-                mine.row = {"status": "unchanged"}
+                mine.row = {"status": "unchanged", **_told_of(_report(folder)["targets"])}
                 return
             mine.folder = mine.held.enter_context(open_folder(folder, mine.output.overwrite))
             mine.prepared = prepare(opened, self.session.weights.card, mine.clock, admit)
@@ -104,11 +105,9 @@ class Undertaker:
                 result = conclude(mine.prepared, mine.answer, self.session.weights.card)
                 with mine.clock.stage("write"):
                     data = deliver(result, Delivery(mine.prepared.request, mine.output, self.session), mine.folder)
-                targets = data["report"]["targets"]
                 mine.row = {
                     "status": "done",
-                    "targets": "+".join(t["modality"] for t in targets),
-                    "quality": "+".join(f"{t['quality']:.2f}" for t in targets),
+                    **_told_of(data["report"]["targets"]),
                     "seconds": _seconds(mine),
                     "seconds_run": round(mine.clock.seconds["run"], 2),
                 }
@@ -147,6 +146,18 @@ def _seconds(mine: Undertaking) -> float:
     return round(sum(mine.clock.seconds.values()), 2)
 
 
+def _report(folder: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((folder / "report.json").read_text(encoding="utf-8")))
+
+
+def _told_of(targets: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """What a row says of a result."""
+    return {
+        "targets": "+".join(t["modality"] for t in targets),
+        "quality": "+".join(f"{t['quality']:.2f}" for t in targets),
+    }
+
+
 def unchanged(folder: Path, request: Request, output: Output, session: Session) -> bool:
     """Whether an earlier result came from the same files, options and weights."""
     try:
@@ -156,7 +167,8 @@ def unchanged(folder: Path, request: Request, output: Output, session: Session) 
         outputs = [o["file"] for o in manifest["outputs"]]
         same = same and PAGE in outputs and all((folder / o).is_file() for o in outputs)  # without a page it could not be made
         listed = [(i["file"], i["sha256"]) for i in manifest["inputs"]]
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = _report(folder)
+        _told_of(report["targets"])  # which the row will need
         taken_for = [(i["modality"], i["source"]) for i in report["inputs"]]
         if not same:
             return False

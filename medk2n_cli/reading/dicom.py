@@ -55,7 +55,8 @@ def _volumes(part: Sequence[Slice], rules: Rules) -> list[Series]:
     times = sum(f" {_TIME} " in f" {words} " for words, _ in split)
     found = []
     for words, slices in split:
-        one = replace(_volume(words, slices, rules), notes=note)
+        one = _volume(words, slices, rules)
+        one = replace(one, notes=(*note, *one.notes))
         b = slices[0].number("DiffusionBValue")
         if times > _FEW_TIMES:
             one = one.refused("NOT_A_CONTRAST", f"one of {times} time points of a series")
@@ -81,7 +82,7 @@ def _volume(words: str, slices: Sequence[Slice], rules: Rules) -> Series:
     except Unusable as problem:
         return series.refused(problem.code, str(problem))
     ordered = tuple(s.file for s in stacked.slices), tuple(s.frame for s in stacked.slices)
-    series = replace(series, files=ordered[0], frames=ordered[1], grid=stacked.grid)
+    series = replace(series, files=ordered[0], frames=ordered[1], grid=stacked.grid, notes=stacked.notes)
     return series if said.modality is not None else series.refused(said.code, said.evidence)
 
 

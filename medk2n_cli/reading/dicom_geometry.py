@@ -16,6 +16,9 @@ MIN_SLICES = 3
 _SAME_MM = 0.01  # two slices this near are the same place
 _UNEVEN = 0.05  # share of the spacing by which a step may differ
 _TILT = 0.01  # share of the step that may lie within the slice plane
+_SQUARE = 0.001  # up to this share it is rounding; what is more, no NIfTI file can hold
+_OFF_MM = 0.5  # how far a slice may move for the stack to be squared up
+_UNLIKE = 0.01  # share by which the pixels of one series may differ in size
 
 
 class Unusable(Exception):
@@ -39,7 +42,8 @@ def stack(slices: Sequence[Slice]) -> Stack:
     """Slices of one orientation and size, each place once -> Stack; voxels are [column, row, slice].
 
     Raises:
-        Unusable: NO_POSITION, TOO_FEW_SLICES, MISSING_PIXELS, TOO_LARGE, BAD_SPACING, DUPLICATE_SLICES, SLICE_GAP or GANTRY_TILT.
+        Unusable: NO_POSITION, TOO_FEW_SLICES, MISSING_PIXELS, INVERTED_GREYS, MIXED_SPACING, TOO_LARGE, BAD_SPACING,
+            DUPLICATE_SLICES, SLICE_GAP or GANTRY_TILT.
     """
     if any(s.position is None for s in slices):
         raise Unusable("NO_POSITION", "its slices do not say where they are in the patient")
@@ -47,6 +51,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
         raise Unusable("TOO_FEW_SLICES", f"only {len(slices)} of its slices belong together; a volume needs {MIN_SLICES}")
     if not min(slices[0].shape):
         raise Unusable("MISSING_PIXELS", "its headers do not say how many rows and columns it has")
+    _check_alike(slices)
     normal = _normal(slices[0])
     places = np.array([_place(s, normal) for s in slices])
     order = np.argsort(places, kind="stable")
@@ -58,11 +63,30 @@ def stack(slices: Sequence[Slice]) -> Stack:
     _check_even(steps)
     step = _step(ordered)
     spacing = float(np.median(steps))
-    sideways = float(np.linalg.norm(step - normal * (step @ normal)))
-    if sideways > _TILT * spacing:
-        degrees = np.degrees(np.arctan2(sideways, spacing))
+    straight = normal * (step @ normal)
+    sideways = float(np.linalg.norm(step - straight))
+    off, degrees = sideways * (len(ordered) - 1) / 2, np.degrees(np.arctan2(sideways, spacing))
+    if sideways > _TILT * spacing or (sideways > _SQUARE * spacing and off > _OFF_MM):
         raise Unusable("GANTRY_TILT", f"its slices are stacked askew by {degrees:.1f} degrees, so they form no rectangular grid")
-    return Stack(tuple(ordered), _grid(ordered, step))
+    notes = _notes(ordered)
+    if sideways <= _SQUARE * spacing:
+        return Stack(tuple(ordered), _grid(ordered, step), notes)
+    notes += (f"its slices are stacked askew by {degrees:.1f} degrees; squared up, they are {off:.1f} mm off at its ends",)
+    return Stack(tuple(ordered), _grid(ordered, straight, (step - straight) * (len(ordered) - 1) / 2), notes)
+
+
+def _check_alike(slices: Sequence[Slice]) -> None:
+    """Whether all slices mean the same by their numbers and have pixels of one size."""
+    if any(s.text("PhotometricInterpretation") == "MONOCHROME1" for s in slices):  # PS3.3 C.7.6.3.1.2
+        raise Unusable("INVERTED_GREYS", "its greys are inverted (MONOCHROME1), as those of no MR image are: it was processed")
+    sizes = np.array([s.spacing for s in slices])
+    if (np.ptp(sizes, axis=0) > _UNLIKE * sizes.min(axis=0)).any():
+        raise Unusable("MIXED_SPACING", f"its pixels measure {sizes.min():.2f} mm in one slice, {sizes.max():.2f} mm in another")
+
+
+def _notes(slices: Sequence[Slice]) -> tuple[str, ...]:
+    frames = len({s.text("FrameOfReferenceUID") for s in slices})
+    return (f"its slices name {frames} frames of reference; their positions were believed",) if frames > 1 else ()
 
 
 def _normal(one: Slice) -> NDArray[np.float64]:
@@ -96,7 +120,7 @@ def _step(ordered: Sequence[Slice]) -> NDArray[np.float64]:
     return np.asarray((last - first) / (len(ordered) - 1))
 
 
-def _grid(ordered: Sequence[Slice], step: NDArray[np.float64]) -> Grid:
+def _grid(ordered: Sequence[Slice], step: NDArray[np.float64], shift: NDArray[np.float64] | float = 0.0) -> Grid:
     first = ordered[0]
     assert first.position is not None
     assert first.along_row is not None
@@ -106,9 +130,10 @@ def _grid(ordered: Sequence[Slice], step: NDArray[np.float64]) -> Grid:
     affine[:3, 0] = first.along_row * first.spacing[1]  # the column index grows along the row
     affine[:3, 1] = first.along_column * first.spacing[0]
     affine[:3, 2] = step
-    affine[:3, 3] = first.position
+    affine[:3, 3] = first.position + shift
     rows, columns = first.shape
     spacing = np.array([first.spacing[1], first.spacing[0], np.linalg.norm(step)])
     if (problem := grid_problem((columns, rows, len(ordered)), spacing)) is not None:
         raise Unusable(*problem)
-    return Grid((columns, rows, len(ordered)), affine, first.text("FrameOfReferenceUID") or None)
+    frames = {s.text("FrameOfReferenceUID") for s in ordered}
+    return Grid((columns, rows, len(ordered)), affine, (frames.pop() or None) if len(frames) == 1 else None)

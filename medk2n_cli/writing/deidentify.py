@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pydicom.dataset import Dataset
 
-from medk2n_cli.writing.dicom_donor import Donor, codes, derived_uid
+from medk2n_cli.writing.dicom_donor import Donor, codes, derived_uid, readable
 
 _EMPTY = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID")
 _KEPT = ("PatientPosition", "BodyPartExamined", "LossyImageCompression", "LossyImageCompressionRatio")
@@ -32,6 +32,6 @@ def deidentified(donor: Donor) -> Donor:
     header.DeidentificationMethodCodeSequence = [codes("113100", "DCM", "Basic Application Confidentiality Profile")]
     header.RecognizableVisualFeatures = "YES"  # a head shows a face: the profile does not clean it
     maker, model, _, software = donor.equipment
-    return replace(
-        donor, header=header, uid=derived_uid("deidentified", donor.uid), instances=(), equipment=(maker, model, "", software)
-    )
+    equipment = (maker, model, "", software)
+    header = readable(header, equipment)
+    return replace(donor, header=header, uid=derived_uid("deidentified", donor.uid), instances=(), equipment=equipment)

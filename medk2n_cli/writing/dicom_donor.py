@@ -123,7 +123,8 @@ def read_donor(series: Series) -> Donor:
     maker, model, serial, software = (_cleaned(header, name) or "" for name in _EQUIPMENT)
     uid = _text(header, "SeriesInstanceUID") or derived_uid(series.study, *(i.sop_instance for i in made))
     altered = next((n for n in _IDENTITY if _raw(header, n) and _raw(header, n) != (_cleaned(header, n) or "")), "")
-    return Donor(_header(series, header), uid, series.number, series.grid, made, (maker, model, serial, software), altered)
+    kept = readable(_header(series, header), (maker, model, serial, software))
+    return Donor(kept, uid, series.number, series.grid, made, (maker, model, serial, software), altered)
 
 
 def _header(series: Series, header: Dataset) -> Dataset:
@@ -149,7 +150,7 @@ def _header(series: Series, header: Dataset) -> Dataset:
         for name in _LOSSY[1:]:
             if name in header:
                 kept[name] = header[name]
-    return readable(kept)
+    return kept
 
 
 def _when(kept: Dataset, header: Dataset) -> None:
@@ -176,22 +177,22 @@ def _lossy(header: Dataset) -> bool:
     return _text(header, "LossyImageCompression") == "01" or syntax in _LOSSY_SYNTAXES
 
 
-def readable(kept: Dataset) -> Dataset:
-    """A character set that holds every name: the donor's own where it does, else UTF-8."""
-    texts = [str(e.value) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT")]
+def readable(kept: Dataset, also: Iterable[str] = ()) -> Dataset:
+    """With a character set that holds every text, `also` those: the donor's own where it does, else UTF-8."""
+    texts = [*(str(e.value) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT")), *also]
     charset = kept.get("SpecificCharacterSet")
-    if not isinstance(charset, str) or charset not in pydicom.charset.python_encoding or not _encodes(kept):
+    if not isinstance(charset, str) or charset not in pydicom.charset.python_encoding or not _encodes(texts, charset):
         kept.SpecificCharacterSet = "ISO_IR 192"  # several sets with escapes between them as well: one that holds all is safer
         if all(t.isascii() for t in texts):
             del kept.SpecificCharacterSet
     return kept
 
 
-def _encodes(kept: Dataset) -> bool:
+def _encodes(texts: Iterable[str], charset: str) -> bool:
     with warnings_as("error"):
         try:
-            encodings = pydicom.charset.convert_encodings([kept.SpecificCharacterSet])
-            return all(_survives(str(e.value), encodings) for e in kept if e.VR in ("PN", "LO", "SH", "ST", "LT", "UT"))
+            encodings = pydicom.charset.convert_encodings([charset])
+            return all(_survives(text, encodings) for text in texts)
         except (UserWarning, UnicodeError, LookupError, ValueError):
             return False
 

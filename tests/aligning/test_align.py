@@ -107,6 +107,14 @@ def test_no_register_trusts_the_files() -> None:
     assert study.moves[Modality.T2].how == "not registered"
 
 
+def test_no_register_across_frames_of_reference_is_said() -> None:
+    grid = phantom.axial((4.0, 4.0, 4.0))
+    other = Grid(grid.shape, grid.affine, "1.2.4")
+    volumes = {Modality.T1: head(Modality.T1, Grid(grid.shape, grid.affine, "1.2.3")), Modality.T2: head(Modality.T2, other)}
+    assert "another frame of reference" in align(volumes, Alignment(register=False)).moves[Modality.T2].note
+    assert align(volumes).moves[Modality.T2].note == ""
+
+
 def test_the_finest_volume_is_the_reference_unless_another_is_asked_for() -> None:
     grids = {
         Modality.T1: phantom.axial((2.0, 2.0, 6.0)),

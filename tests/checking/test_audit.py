@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from medk2n_cli.checking.audit import audit
-from medk2n_cli.core.errors import RequestError, StudyError
+from medk2n_cli.cli import auditing
+from medk2n_cli.cli.synthesising import Machine
+from medk2n_cli.core.errors import OutputError, RequestError, StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.model.store import Weights
 from medk2n_cli.pipeline import Request, open_weights, synthesise
@@ -48,6 +51,19 @@ def test_the_audit_of_one_is_what_synthesising_it_would_have_given(study: Path) 
     assert {c.source: c.gate for c in done.report.targets[0].contributions} == {
         c.source: c.gate for c in made.synthesis.report.targets[0].contributions
     }
+
+
+def test_a_disk_that_fills_up_while_the_page_is_written_is_told_as_one(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(auditing, "write_page", full)
+    with pytest.raises(OutputError, match="No space left") as failure:
+        auditing.audit_studies(Request((study,), (FLAIR,)), tmp_path / "o", Machine(str(TINY)), overwrite=False)
+    assert failure.value.code == "CANNOT_WRITE"
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_real_weights_predict_how_good_they_are(open_ms: Path) -> None:

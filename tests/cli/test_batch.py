@@ -85,6 +85,12 @@ def test_a_batch_goes_on_after_a_failure_and_resumes_what_changed(tmp_path: Path
     changed = [n for n, s in second.items() if s == "done"]
     assert len(changed) == 1
     assert sorted(second.values()) == ["done", "failed", "unchanged", "unchanged", "unchanged"]
+    assert {r["targets"] for r in rows(out) if r["status"] != "failed"} == {"FLAIR"}, "also of what was left alone"
+    kept = (out / "batch.csv").read_bytes()
+    refused = batch(source, out)
+    assert refused.returncode == 6, "without --resume, each of its results would be in the way"
+    assert "--resume" in refused.stderr
+    assert (out / "batch.csv").read_bytes() == kept
     for name, before in times.items():
         assert ((out / name / "result.json").stat().st_mtime_ns == before) == (name not in changed)
 

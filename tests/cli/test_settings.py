@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from medk2n_cli.cli.app import app
-from medk2n_cli.cli.settings import default_map, options_of, settings
+from medk2n_cli.cli.settings import default_map, options_of, said_of_variables, settings
 from medk2n_cli.core.errors import RequestError
 from tests.conftest import TINY
 
@@ -44,6 +44,17 @@ def test_what_belongs_to_one_run_is_shared_by_none(tmp_path: Path) -> None:
     (tmp_path / "medk2n.toml").write_text('out = "x"\n')
     with pytest.raises(RequestError, match="sets out, which no command has, or which must stand below"):
         value("synthesize", "out", {}, tmp_path)
+
+
+def test_a_variable_that_sets_nothing_is_said(tmp_path: Path) -> None:
+    names = ("MEDK2N_CONFIG", "MEDK2N_WEIGHTS_DIR", "MEDK2N_WEIGHTS_PULL_SHA256", "MEDK2N_JOBS", "HOME")
+    good = dict.fromkeys(names, "x")
+    assert said_of_variables(KNOWN, good) == []
+    assert said_of_variables(KNOWN, {"MEDK2N_MAX_MEMRY": ""}) == [
+        "MEDK2N_MAX_MEMRY sets nothing; did you mean MEDK2N_MAX_MEMORY?"
+    ]
+    assert said_of_variables(KNOWN, {"MEDK2N_OUT": "x"})[0].startswith("MEDK2N_OUT sets nothing; did you mean MEDK2N_")
+    assert "no option is called so" in said_of_variables(KNOWN, {"MEDK2N_QQQQQQ": ""})[0]
 
 
 def test_the_file_that_holds_is_the_named_one_else_the_nearest(tmp_path: Path) -> None:

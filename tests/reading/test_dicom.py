@@ -132,6 +132,68 @@ def test_slices_stacked_askew_are_refused(tmp_path: Path) -> None:
     assert "11.3 degrees" in str(only(folder).unused)
 
 
+def test_slices_slightly_askew_are_squared_up_and_that_is_said(tmp_path: Path) -> None:
+    folder = dicoms.write_study(tmp_path, (T1,))
+
+    def tilt(ds: pydicom.Dataset, _: int) -> None:
+        x, y, z = (float(v) for v in ds.ImagePositionPatient)
+        ds.ImagePositionPatient = [x, y + 0.005 * z, z]
+
+    before = only(folder).own_grid
+    rewrite(folder, tilt)
+    series = only(folder)
+    assert series.unused is None
+    assert "squared up" in series.notes[0]
+    assert np.abs(series.own_grid.direction.T @ series.own_grid.direction - np.eye(3)).max() < 1e-6
+    assert np.abs(series.own_grid.centre - before.centre).max() < 0.5
+
+
+def test_a_long_stack_that_squaring_up_would_move_is_refused(tmp_path: Path) -> None:
+    grid = phantom.around(np.eye(3), (4.0, 4.0, 1.0))
+    folder = tmp_path / "long"
+    dicoms.write_series(folder, phantom.volume(T1, grid), grid, dicoms.header(T1, generate_uid(), 1))
+
+    def tilt(ds: pydicom.Dataset, _: int) -> None:
+        x, y, z = (float(v) for v in ds.ImagePositionPatient)
+        ds.ImagePositionPatient = [x, y + 0.009 * z, z]
+
+    rewrite(folder, tilt)
+    assert only(folder).code == "GANTRY_TILT"
+
+
+def test_inverted_greys_are_refused_and_never_read_as_an_image(tmp_path: Path) -> None:
+    folder = dicoms.write_study(tmp_path, (T1,))
+
+    def invert(ds: pydicom.Dataset, _: int) -> None:
+        ds.PhotometricInterpretation = "MONOCHROME1"
+
+    rewrite(folder, invert)
+    assert only(folder).code == "INVERTED_GREYS"
+
+
+def test_slices_with_pixels_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    folder = dicoms.write_study(tmp_path, (T1,))
+
+    def widen(ds: pydicom.Dataset, number: int) -> None:
+        if number == 3:
+            ds.PixelSpacing = [1.1 * v for v in ds.PixelSpacing]
+
+    rewrite(folder, widen)
+    assert only(folder).code == "MIXED_SPACING"
+
+
+def test_slices_of_two_frames_of_reference_name_none_and_that_is_said(tmp_path: Path) -> None:
+    folder = dicoms.write_study(tmp_path, (T1,))
+
+    def rename(ds: pydicom.Dataset, number: int) -> None:
+        if number < 3:
+            ds.FrameOfReferenceUID = "1.2.3.4"
+
+    rewrite(folder, rename)
+    assert only(folder).own_grid.frame is None
+    assert "2 frames of reference" in only(folder).notes[0]
+
+
 def test_echoes_of_one_series_are_told_apart(tmp_path: Path) -> None:
     base = dicoms.header(T2, generate_uid(), 7)
     grid = phantom.axial()

@@ -336,6 +336,20 @@ def test_deidentified_objects_hold_nothing_of_the_patient_and_agree_among_themse
         assert complaints("dciodvfy", [file]) == []
 
 
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_a_maker_with_an_umlaut_keeps_it(tmp_path: Path, deidentify: bool) -> None:
+    grid = phantom.axial((5, 5, 12))
+    study = dicoms.write_study(tmp_path / "s", (T1, T2), grid)
+    for file in study.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.SpecificCharacterSet, ds.Manufacturer = "ISO_IR 100", "Müller Geräte"
+        ds.save_as(file)
+    volume = Volume(phantom.volume(FLAIR, grid), grid)
+    written = derive(study, tmp_path / "o", FLAIR, volume, deidentify=deidentify)
+    made = pydicom.dcmread(next(f for f in written if f.suffix == ".dcm"))
+    assert made.ContributingEquipmentSequence[1].Manufacturer == "Müller Geräte"
+
+
 def test_its_number_is_free_in_the_study(tmp_path: Path) -> None:
     grid = phantom.axial((4, 4, 8))
     uid = generate_uid()
