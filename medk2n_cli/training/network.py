@@ -94,7 +94,7 @@ class Film(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.linear(condition)[..., None, None].chunk(2, dim=1)
-        return torch.addcmul(x + shift, x, scale)
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 class Block(nn.Module):

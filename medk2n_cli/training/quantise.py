@@ -102,6 +102,7 @@ def _write_graph(source: Path, file: Path, reader: CalibrationDataReader) -> Non
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"CalibMovingAverage": True},  # over samples: the one brightest voxel of all would coarsen every step
     )
     model = onnx.load(file)
     del model.metadata_props[:]
