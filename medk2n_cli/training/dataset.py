@@ -232,7 +232,9 @@ class RealStudies:
 
 
 def _turned(images: Tensor, masks: Tensor, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(m, C, H, W), (n, H, W) rotated by about 6 degrees and scaled by about 6 % in plane; half of the crops stay."""
+    """(m, C, H, W), (n, H, W), half of them mirrored; half rotated by about 6 degrees and scaled by about 6 % in plane."""
+    if chance.random() < 0.5:
+        images, masks = images.flip(-1), masks.flip(-1)
     if chance.random() < 0.5:
         return images, masks
     angle, scale = chance.normal(0, 0.1), chance.normal(1, 0.06)
@@ -244,13 +246,21 @@ def _turned(images: Tensor, masks: Tensor, chance: np.random.Generator) -> tuple
 
 
 def _reacquired(images: Tensor, chance: np.random.Generator) -> Tensor:
-    """Another coil profile, a small error of scale and a little noise for each contrast (m, C, H, W)."""
+    """Another protocol, coil profile, error of scale and noise, a little of each, for each contrast (m, C, H, W)."""
     m = images.shape[0]
     field = torch.from_numpy(chance.normal(0, chance.uniform(0, 0.1), (m, 1, 4, 4)).astype(np.float32))
     field = F.interpolate(field, size=images.shape[-2:], mode="bicubic", align_corners=True)
     gain = torch.from_numpy(chance.normal(1.0, 0.04, (m, 1, 1, 1)).astype(np.float32))
     noise = torch.from_numpy((chance.standard_normal(images.shape) * chance.uniform(0, 0.025, (m, 1, 1, 1))).astype(np.float32))
-    return ((images * field.exp() * gain + noise) * (images > 0)).clamp(0, 2)
+    return ((_bent(images, chance) * field.exp() * gain + noise) * (images > 0)).clamp(0, 2)
+
+
+def _bent(images: Tensor, chance: np.random.Generator) -> Tensor:
+    """By a gamma of about 0.85 to 1.2 for each contrast, which leaves 0.1 and 0.5 where normalisation puts them; half stay."""
+    gamma = np.exp(chance.normal(0, 0.15, (images.shape[0], 1, 1, 1)) * (chance.random((images.shape[0], 1, 1, 1)) < 0.5))
+    bend = torch.from_numpy(gamma.astype(np.float32))
+    low = 0.2**bend
+    return 0.5 + 0.4 * ((images / 0.5) ** bend - 1) / (1 - low)
 
 
 def _corner(head: Tensor, crop: tuple[int, int], chance: np.random.Generator, jitter: float) -> tuple[int, int]:

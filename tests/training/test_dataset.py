@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="the training room needs torch")
 
 import numpy as np  # noqa: E402
 
-from medk2n_cli.training.dataset import PackedStudy, RealStudies  # noqa: E402
+from medk2n_cli.training.dataset import PackedStudy, RealStudies, _bent, _turned  # noqa: E402
 from medk2n_cli.training.refusal import Refusal  # noqa: E402
 
 
@@ -60,3 +60,29 @@ def test_studies_that_an_older_version_prepared_are_refused(tmp_path: Path) -> N
     np.savez(file, images=np.zeros((2, 1, 16, 16), np.float16), slots=[0, 1], head=np.ones((1, 16, 16), bool), stripped=True)
     with pytest.raises(Refusal, match="older version"):
         PackedStudy.load(file)
+
+
+def test_half_of_the_crops_are_mirrored_masks_and_all() -> None:
+    images = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8)
+    masks = (images[:, 0] > 40).float()
+    mirrored = kept = 0
+    for seed in range(60):
+        moved, with_it = _turned(images, masks, np.random.default_rng(seed))
+        if torch.equal(moved, images.flip(-1)):
+            assert torch.equal(with_it, masks.flip(-1))
+            mirrored += 1
+        elif torch.equal(moved, images):
+            assert torch.equal(with_it, masks)
+            kept += 1
+    assert mirrored > 5
+    assert kept > 5, "the others are turned"
+
+
+def test_a_bent_contrast_stays_where_normalisation_puts_it_and_rises() -> None:
+    ramp = torch.linspace(0.01, 2, 200).expand(3, 1, 1, 200).clone()
+    ramp[..., 0], ramp[..., 1] = 0.1, 0.5
+    seen = [_bent(ramp, np.random.default_rng(seed)) for seed in range(20)]
+    for bent in seen:
+        assert torch.allclose(bent[..., :2], ramp[..., :2], atol=1e-5)
+        assert (bent[..., 2:].diff(dim=-1) > 0).all()
+    assert max(float((bent - ramp).abs().max()) for bent in seen) > 0.1
