@@ -113,17 +113,22 @@ def said_of_here(found: Mapping[tuple[str, str], Setting], command: str, environ
 
 
 def said_of_variables(known: Options, environment: Mapping[str, str]) -> list[str]:
-    """One line for each MEDK2N_* variable that sets nothing: misspelt, or of an option that is never shared."""
+    """One line for each MEDK2N_* variable that sets nothing but looks as if: misspelt, or of an option that is never shared."""
     names = {name for command in known for option in known[command] for name in _variables(command, option, known)}
     names |= _OF_NO_OPTION
     idle = (name for name in sorted(environment) if name.startswith(PREFIX) and name not in names)
-    return [f"{name} sets nothing{_meant(name, names)}" for name in idle]
+    return [f"{name} sets nothing; did you mean {meant}?" for name in idle if (meant := _meant(name, names))]
 
 
 def _meant(name: str, names: set[str]) -> str:
+    """The variable of ours that is nearest; empty where none is near, since a site's scripts may have variables of their own."""
     own = [n for n in sorted(names) if n.endswith("_" + name.removeprefix(PREFIX))]
-    near = own or difflib.get_close_matches(name, names, 1, 0.8)
-    return f"; did you mean {near[0]}?" if near else ": no option is called so (see medk2n config)."
+    near = own or [PREFIX + n for n in _near(name.removeprefix(PREFIX), [n.removeprefix(PREFIX) for n in names])]
+    return near[0] if near else ""
+
+
+def _near(word: str, words: list[str]) -> list[str]:
+    return difflib.get_close_matches(word, words, 1, 0.75)
 
 
 def default_map(found: Mapping[tuple[str, str], Setting], known: Options) -> dict[str, Any]:
