@@ -17,7 +17,8 @@ class Contribution:
 
     Attributes:
         key: whether the source is the target's key frame, which always enters.
-        w_global, threshold, w_eff, gain: median over slices; the gate is open where w_global >= threshold.
+        w_global, threshold: median over the slices that decided (`pilot_slices`); the gate is open where w_global >= threshold.
+        w_eff, gain: median over all slices.
         gate: the volume's decision, 0 or 1.
         share: part of the target's total weight, 0..1; the shares of a target sum to one.
         slice_w_global, slice_w_eff: per slice of the head, from inferior to superior.

@@ -13,6 +13,14 @@ from medk2n_cli.core.volumes import read_only
 
 FloatArray = NDArray[np.float32]
 MULTIPLE = 16  # the network's coarsest stride
+PILOT_SLICES = 16
+
+
+def pilot_slices(depth: int) -> NDArray[np.int64]:
+    """The slices that decide for the whole volume: up to `PILOT_SLICES`, evenly through the head without its very ends."""
+    if depth <= PILOT_SLICES:
+        return np.arange(depth)
+    return np.unique(np.linspace(depth * 0.1, depth * 0.9, PILOT_SLICES).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from medk2n_cli.core.errors import DeviceError, WeightsError
 from medk2n_cli.core.modality import Modality
-from medk2n_cli.core.tensors import ModelInput, ModelOutput
+from medk2n_cli.core.tensors import ModelInput, ModelOutput, pilot_slices
 from medk2n_cli.model.device import Device
 from medk2n_cli.model.store import Weights
 
-PILOT_SLICES = 16
 BATCH_SLICES = {True: 16, False: 2}  # on CUDA or not; two slices stay in a CPU's cache, 8 % faster than eight
 AUTO = -1
 
@@ -119,7 +118,7 @@ def run(session: Session, given: ModelInput, want: Sequence[Modality], flow: Flo
     """
     flow = flow or Flow()
     size = flow.at_once or slices_at_once(session)
-    pilot = _spread(given.depth)
+    pilot = pilot_slices(given.depth)
     total = given.depth + len(pilot)
     gates = np.full((len(want), len(given.have)), AUTO, np.float32)
     heads = np.full(len(want), AUTO, np.int64)
@@ -138,13 +137,6 @@ def run(session: Session, given: ModelInput, want: Sequence[Modality], flow: Flo
             next_step="Try --device cpu; else report it with the output of medk2n inspect-weights.",
             code="GRAPH_FAILED",
         ) from failure
-
-
-def _spread(depth: int) -> NDArray[np.int64]:
-    """Up to `PILOT_SLICES` slices, evenly through the head without its very ends."""
-    if depth <= PILOT_SLICES:
-        return np.arange(depth)
-    return np.unique(np.linspace(depth * 0.1, depth * 0.9, PILOT_SLICES).astype(np.int64))
 
 
 def _runs(numbers: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
@@ -176,10 +168,10 @@ def _join(parts: list[_Answer]) -> _Answer:
 
 
 def _decide(session: Session, pilot: _Answer, given: ModelInput) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The volume's gates and heads: the pilot's medians. A gate that flips between slices would make slabs."""
+    """The volume's gates and heads: the pilot's medians, as reports tell them. A gate that flips between slices makes slabs."""
     columns = _columns(session, given)
-    margin = (pilot["w_global"] - pilot["threshold"])[..., columns]  # (S, N, K)
-    gates = (np.median(margin, axis=0) >= 0).astype(np.float32)
+    weight, threshold = (np.median(pilot[name][..., columns], axis=0) for name in ("w_global", "threshold"))  # (N, K)
+    gates = (weight >= threshold).astype(np.float32)
     heads = (pilot["head"].mean(axis=0) > 0.5).astype(np.int64)
     return gates, heads
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medk2n_cli.core.fusion import Contribution, FusionReport, InputReport, ModelStamp, TargetReport
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.study import Series
-from medk2n_cli.core.tensors import ModelInput, ModelOutput
+from medk2n_cli.core.tensors import ModelInput, ModelOutput, pilot_slices
 from medk2n_cli.core.views import Views
 from medk2n_cli.core.volumes import AlignedStudy, Volume
 from medk2n_cli.packing.level import MOST
@@ -122,7 +122,7 @@ def _target(answer: Answer, slots: tuple[Modality, ...], n: int) -> TargetReport
 
 def _contributions(output: ModelOutput, have: tuple[Modality, ...], n: int) -> tuple[Contribution, ...]:
     """The key frame enters with weight 1, an auxiliary with gate * w_eff; shares are parts of their sum."""
-    key = int(output.key[n])
+    key, pilot = int(output.key[n]), pilot_slices(output.gate.shape[0])
     gates = [1 if k == key else int(np.median(output.gate[:, n, k]) > 0.5) for k in range(len(have))]
     weights = [1.0 if k == key else gates[k] * float(np.median(output.w_eff[:, n, k])) for k in range(len(have))]
     return tuple(
@@ -131,8 +131,8 @@ def _contributions(output: ModelOutput, have: tuple[Modality, ...], n: int) -> t
             key=k == key,
             gate=gates[k],
             share=weights[k] / sum(weights),
-            w_global=float(np.median(output.w_global[:, n, k])),
-            threshold=float(np.median(output.threshold[:, n, k])),
+            w_global=float(np.median(output.w_global[pilot, n, k])),
+            threshold=float(np.median(output.threshold[pilot, n, k])),
             w_eff=float(np.median(output.w_eff[:, n, k])),
             gain=float(np.median(output.gain[:, n, k])),
             slice_w_global=tuple(float(v) for v in output.w_global[:, n, k]),

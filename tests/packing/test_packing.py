@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from medk2n_cli.aligning.align import align
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
+from medk2n_cli.core.tensors import ModelOutput, pilot_slices
 from medk2n_cli.core.volumes import AlignedStudy, Volume
 from medk2n_cli.packing.normalise import low_anchor, measure_scale, to_units
 from medk2n_cli.packing.pack import cut, pack, put_back
+from medk2n_cli.packing.unpack import _contributions
 from tests import phantom
 
 
@@ -82,3 +84,21 @@ def test_rows_run_to_posterior_and_columns_to_left(study: AlignedStudy) -> None:
 def test_the_background_is_exactly_zero(study: AlignedStudy) -> None:
     packed = pack(study)
     assert packed.input.stack[:, ~(cut(study.head.astype(np.float32), packed.box) > 0)].max() == 0
+
+
+def test_the_reported_numbers_are_those_that_decided_the_gate() -> None:
+    """In 40 slices of which the outermost, which do not decide, say the contrary."""
+    inner = np.isin(np.arange(40), pilot_slices(40))[:, None, None]
+    weight = np.where(inner, [[[0.6, 0.55]]], [[[0.6, 0.45]]]).astype(np.float32)
+    level, ones = np.full((40, 1, 2), 0.5, np.float32), np.ones((40, 1, 2), np.float32)
+    image, named = np.zeros((1, 40, 16, 16), np.float32), np.full((40, 2, 6), 1 / 6, np.float32)
+    first = np.zeros(1, np.int64)
+    answer = ModelOutput(
+        (Modality.FLAIR,), image, image, weight, level, ones, level, level, first, level[..., 0], first, named[:, :1], named
+    )
+    key, auxiliary = _contributions(answer, (Modality.T1, Modality.T2), 0)
+    assert key.key
+    assert np.median(weight[:, 0, 1]) < 0.5, "all slices together would have closed it"
+    assert auxiliary.gate == 1
+    assert auxiliary.w_global == pytest.approx(0.55)
+    assert auxiliary.w_global >= auxiliary.threshold
