@@ -25,6 +25,7 @@ from medk2n_cli.model.session import open_session
 from medk2n_cli.model.store import Weights
 from medk2n_cli.training import sam2
 from medk2n_cli.training.checkpoint import Progress, load_network
+from medk2n_cli.training.levelling import convolve_levels
 from medk2n_cli.training.network import Exported, MedK2N
 from medk2n_cli.training.refusal import Refusal
 
@@ -99,6 +100,7 @@ def keep(part: Path, card: ModelCard, file: Path) -> ModelCard:
 def write_graph(network: MedK2N, file: Path) -> None:
     """The network as one ONNX file; S, K, N, H, W stay dynamic (example sizes differ, or the exporter would tie them)."""
     plain = Exported(copy.deepcopy(network)).eval()
+    convolve_levels(plain)
     slices, have, want = 3, torch.tensor([0, 3, 2, 5]), torch.tensor([1, 4])
     example = (
         torch.rand(slices, 4, network.size.neighbours, 48, 80),

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medk2n_cli.model.card import INPUTS, OUTPUTS
+from medk2n_cli.training.levelling import PixelLevel
 
 GATE_TEMPERATURE = 0.1
 BACKGROUND = 0.03  # network scale; below it a pixel counts as outside the head when descriptors are pooled
@@ -106,6 +107,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
+        self.level = PixelLevel(channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = Film(condition, channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
@@ -113,8 +115,7 @@ class Block(nn.Module):
         _fill(self.second.bias, 0.0)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        level = x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-2)
-        step: Tensor = self.second(F.silu(self.film(self.first(level), condition)))
+        step: Tensor = self.second(F.silu(self.film(self.first(self.level(x)), condition)))
         return x + step
 
 
@@ -462,8 +463,7 @@ class MedK2N(nn.Module):
         slots = (have[:, None] == torch.arange(self.size.slots, device=have.device)).to(x.dtype)  # (K, M)
         weight = fusion.key + fusion.gate * fusion.w_eff * (1 - fusion.key)
         mix = (weight[..., None] * slots).transpose(2, 3).flatten(1, 2)  # (S, N * M, K)
-        n = weight.shape[1]
-        return torch.bmm(mix, x.flatten(2)).reshape(s * n, -1, x.shape[-2], x.shape[-1])
+        return torch.bmm(mix, x.flatten(2)).reshape(s * weight.shape[1], -1, x.shape[-2], x.shape[-1])
 
     def _quality(self, decoded: Tensor, both: Tensor, error: Tensor, key_image: Tensor, memory: Tensor, task: Tensor) -> Tensor:
         inside = foreground(key_image, 2)

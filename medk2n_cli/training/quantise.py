@@ -32,7 +32,7 @@ from medk2n_cli.training.gates import questions
 from medk2n_cli.training.refusal import Refusal
 
 MOST_DB_LOST = 0.1
-ROUNDED = re.compile(r"\.blocks\.|\.down\.|\.hidden\.")
+ROUNDED = re.compile(r"\.blocks\..*\.(first|second)\.|\.down\.|\.hidden\.")
 
 
 class TooRough(Refusal):
