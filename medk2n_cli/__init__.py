@@ -8,7 +8,11 @@ Importing the package costs nothing; the heavy libraries load with the first cal
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# Official builds of ONNX Runtime note what is run and send it to their makers, unless this is set before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from medk2n_cli.pipeline import synthesize

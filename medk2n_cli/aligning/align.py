@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medk2n_cli.aligning.choose import choose_reference
 from medk2n_cli.aligning.head import find_head
+from medk2n_cli.aligning.lift import lifted
 from medk2n_cli.aligning.register import Registered, check_overlap, register
 from medk2n_cli.aligning.resample import resample
 from medk2n_cli.core.errors import StudyError
@@ -46,19 +47,18 @@ def align_each(grids: Mapping[Modality, Grid], fetch: Callable[[Modality], Volum
     """
     how = how or Alignment()
     reference = choose_reference(grids, how.grid)
-    grid, fixed = axial_grid(grids[reference]), fetch(reference)
-    common, placed = {reference: resample(fixed, grid)}, {reference: Registered(None, Move(0.0, 0.0, "reference"))}
+    grid, (fixed, said) = axial_grid(grids[reference]), lifted(reference, fetch(reference))
+    common, placed = {reference: resample(fixed, grid)}, {reference: Registered(None, Move(0.0, 0.0, "reference", said))}
     for modality in grids:
         if modality is not reference:
-            moving = fetch(modality)
-            placed[modality] = _placed(fixed, moving, (reference, modality), how)
+            moving, said = lifted(modality, fetch(modality))
+            placed[modality] = _noted(_placed(fixed, moving, (reference, modality), how), said)
             common[modality] = resample(moving, grid, placed[modality].transform)
             del moving
     del fixed
     common = {m: common[m] for m in grids}
     masks = find_head(common, grid)
-    moves = {m: p.move if m is reference else _noted(p, _covered(grids[m], p, masks.head, grid, m)) for m, p in placed.items()}
-    moves = {m: moves[m] for m in grids}
+    moves = {m: _noted(placed[m], _covered(common[m], masks.head, m)).move for m in grids}
     return AlignedStudy(grid, common, masks.head, masks.deep, masks.stripped, reference, moves)
 
 
@@ -71,18 +71,17 @@ def _placed(fixed: Volume, moving: Volume, names: tuple[Modality, Modality], how
     return Registered(None, Move(0.0, 0.0, "not registered", note))
 
 
-def _noted(placed: Registered, note: str) -> Move:
-    return replace(placed.move, note=" ".join(filter(None, (placed.move.note, note))))
+def _noted(placed: Registered, note: str) -> Registered:
+    return replace(placed, move=replace(placed.move, note=" ".join(filter(None, (placed.move.note, note)))))
 
 
-def _covered(own: Grid, placed: Registered, head: NDArray[np.bool_], grid: Grid, name: Modality) -> str:
+def _covered(volume: Volume, head: NDArray[np.bool_], name: Modality) -> str:
     """A sentence where part of the head lies outside this volume's field of view, else empty.
 
     Raises:
         StudyError: more than half of it does.
     """
-    ones = Volume(np.ones(own.shape, np.float32), own)
-    share = float((resample(ones, grid, placed.transform).array[head] > 0.5).mean())
+    share = volume.within(head).sum() / head.sum()
     if share < MIN_COVERED:
         raise StudyError(
             f"{name.value} covers only {share:.0%} of the head that the reference shows.",

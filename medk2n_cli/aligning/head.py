@@ -52,14 +52,16 @@ def find_head(volumes: Mapping[Modality, Volume], grid: Grid) -> HeadMasks:
 
 
 def _picture(volumes: Mapping[Modality, Volume]) -> NDArray[np.float32]:
-    """Mean over volumes of intensity relative to each one's bright tissue (a quantitative map only if nothing else)."""
+    """Intensity relative to bright tissue, mean of the volumes that reach a voxel (a quantitative map only if nothing else)."""
     use = [v for m, v in volumes.items() if not m.is_quantitative] or list(volumes.values())
-    total = np.zeros(use[0].array.shape, np.float32)
+    total, seen_by = np.zeros((2, *use[0].array.shape), np.float32)
     for volume in use:
         array = np.maximum(volume.array, 0)
         bright = array[array > array.mean()]
         total += np.minimum(array / max(float(np.median(bright)), 1e-6), 2) if bright.size else 0
-    return total / np.float32(len(use))
+        seen_by += 1 if volume.seen is None else volume.seen
+    shown: NDArray[np.float32] = total / np.maximum(seen_by, 1)
+    return shown
 
 
 def _largest(mask: BoolArray, grid: Grid) -> BoolArray:
@@ -95,10 +97,13 @@ def _has_skull(volumes: Mapping[Modality, Volume], depth: NDArray[np.float32]) -
     inner = depth > _RING_MM[1]
     if not ring.any() or not inner.any():
         return False
-    shares = [
-        float((v.array[ring] < _DARK * np.median(v.array[inner])).mean()) for m, v in volumes.items() if not m.is_quantitative
-    ] or [0.0]
+    shares = [_dark_share(v, ring, inner) for m, v in volumes.items() if not m.is_quantitative] or [0.0]
     return float(np.mean(shares)) > _MIN_DARK_SHARE
+
+
+def _dark_share(volume: Volume, ring: BoolArray, inner: BoolArray) -> float:
+    around, middle = (volume.array[volume.within(part)] for part in (ring, inner))
+    return float((around < _DARK * np.median(middle)).mean()) if around.size and middle.size else 0.0
 
 
 def _deep(depth: NDArray[np.float32], head: BoolArray, grid: Grid, stripped: bool) -> BoolArray:

@@ -16,6 +16,7 @@ WORK_MM = 2.0  # spacing of the images that are compared
 STILL_MM, STILL_DEG = 0.3, 0.3  # a smaller move is not worth another interpolation
 FAR_MM, FAR_DEG = 80.0, 45.0  # a larger move inside one study is not believed
 MIN_OVERLAP = 0.1
+_FEWEST = 4  # voxels along an axis: ITK's filters need them, and fewer slices do not hold a head in place
 _BINS, _SHARE, _SEED = 32, 0.15, 121
 
 
@@ -44,12 +45,15 @@ def check_overlap(reference: Volume, moving: Volume, names: tuple[Modality, Moda
 
 
 def register(reference: Volume, moving: Volume, name: Modality) -> Registered:
-    """Rigid transform of `moving` onto `reference`; kept still where nothing is gained.
+    """Rigid transform of `moving` onto `reference`; kept still where nothing is gained, and where there are too few slices.
 
     Raises:
         StudyError: the optimiser failed or ended at a move nobody would believe.
     """
     fixed, other = (_working_image(v) for v in (reference, moving))
+    if min(*fixed.GetSize(), *other.GetSize()) < _FEWEST:
+        note = "too few slices to be registered: it lies where its file says."
+        return Registered(None, Move(0.0, 0.0, "not registered", note))
     still = sitk.Euler3DTransform()
     still.SetCenter(_centre_of_mass(fixed))
     found, method = sitk.Euler3DTransform(still), _method()

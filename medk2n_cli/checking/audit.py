@@ -138,9 +138,9 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, sources: Mappi
     placed = replace(aligned, moves={m: whole.moves[m] for m in aligned.volumes})
     stamp = ModelStamp(card.name, card.version, card.sha256)
     report = fusion_report(Answer(placed, packed, output), card.modalities, stamp, sources)
-    acquired = whole.volumes[target].array
-    truth = cut(normalised(target, acquired, aligned.deep) * aligned.head, packed.box)
-    head = cut(aligned.head.astype(np.float32), packed.box) > 0
+    acquired = whole.volumes[target]
+    truth = cut(normalised(target, acquired, aligned.deep, aligned.head), packed.box)
+    head = cut(acquired.within(aligned.head).astype(np.float32), packed.box) > 0
     made = np.maximum(output.synthesised[0], 0)
     error = np.abs(made - truth) * head
     told, h = report.targets[0], protocol_h(made, truth, head)
@@ -166,5 +166,4 @@ def _try(session: Session, whole: AlignedStudy, target: Modality, sources: Mappi
 
 
 def _seen(whole: AlignedStudy, modality: Modality) -> Image:
-    array = whole.volumes[modality].array
-    return (normalised(modality, array, whole.deep) * whole.head).astype(np.float16)
+    return normalised(modality, whole.volumes[modality], whole.deep, whole.head).astype(np.float16)

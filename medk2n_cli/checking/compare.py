@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medk2n_cli.aligning.head import find_head
+from medk2n_cli.aligning.head import HeadMasks, find_head
+from medk2n_cli.aligning.lift import lifted
 from medk2n_cli.aligning.resample import resample
 from medk2n_cli.core.errors import RequestError, StudyError
 from medk2n_cli.core.geometry import axial_grid
@@ -116,7 +117,7 @@ def pictures(where: Path, modality: Modality | None = None) -> dict[Modality, Pi
         volume = nifti.load_volume(Series(where.name, (where,), None))
         return {known: Picture(volume, one.code == "SYNTHETIC", where.name)}
     chosen = {m: s for m, s in scan([where]).chosen().items() if modality in (None, m)}
-    return {m: Picture(v, False, f"acquired {chosen[m].label}") for m, v in load(chosen).items()}
+    return {m: Picture(v, False, f"acquired {chosen[m].shown}") for m, v in load(chosen).items()}
 
 
 def _result(folder: Path) -> dict[Modality, Picture]:
@@ -154,22 +155,21 @@ def _names(found: Mapping[Modality, Picture]) -> str:
 def _compared(modality: Modality, a: Picture, b: Picture) -> Comparison:
     frames = {p.volume.grid.frame for p in (a, b)} - {None}
     if len(frames) > 1 or a.volume.grid.overlap(b.volume.grid) < MIN_OVERLAP:
-        raise StudyError(
-            f"{a.name} and {b.name} do not show the same place.",
-            next_step="Compare images of one patient in one frame of reference; resample one onto the other first.",
-            code="NO_OVERLAP",
-        )
+        raise _elsewhere(a, b)
     same, grid = a.volume.grid.same_place(b.volume.grid), axial_grid(a.volume.grid)
-    x, y = resample(a.volume, grid), resample(b.volume, grid)
+    x, y = (resample(lifted(modality, p.volume)[0], grid) for p in (a, b))
     masks = find_head({modality: x}, grid)
-    first, second = (_scaled(modality, p, v, masks.deep) * masks.head for p, v in ((a, x), (b, y)))
+    shared = x.within(y.within(masks.head))
+    if not shared.any():
+        raise _elsewhere(a, b)
+    first, second = (_scaled(modality, p.synthetic, v, replace(masks, head=shared)) for p, v in ((a, x), (b, y)))
     made, truth = (np.ascontiguousarray(v.transpose(2, 1, 0), np.float32) for v in (second, first))
-    head = np.ascontiguousarray(masks.head.transpose(2, 1, 0))
+    head = np.ascontiguousarray(shared.transpose(2, 1, 0))
     difference = np.abs(first - second)
     units = from_units(modality, np.ones(1, np.float32))[0]
     views = Views(
         grid,
-        masks.head,
+        shared,
         {},
         {modality: second.astype(np.float16)},
         {modality: difference.astype(np.float16)},
@@ -182,14 +182,22 @@ def _compared(modality: Modality, a: Picture, b: Picture) -> Comparison:
         same,
         protocol_h(made, truth, head),
         protocol_w(made, truth, head),
-        float(difference[masks.head].mean() / units),
-        float(difference[masks.head].max() / units),
+        float(difference[shared].mean() / units),
+        float(difference[shared].max() / units),
         views,
     )
 
 
-def _scaled(modality: Modality, picture: Picture, volume: Volume, deep: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _elsewhere(a: Picture, b: Picture) -> StudyError:
+    return StudyError(
+        f"{a.name} and {b.name} do not show the same place.",
+        next_step="Compare images of one patient in one frame of reference; resample one onto the other first.",
+        code="NO_OVERLAP",
+    )
+
+
+def _scaled(modality: Modality, synthetic: bool, volume: Volume, masks: HeadMasks) -> NDArray[np.float32]:
     """On the network's scale: ours has one, an acquired image gets the tool's normalisation."""
-    if picture.synthetic:
-        return from_units(modality, volume.array)
-    return normalised(modality, volume.array, deep)
+    if synthetic:
+        return from_units(modality, volume.array) * masks.head
+    return normalised(modality, volume, masks.deep, masks.head)

@@ -26,22 +26,32 @@ def read_only(array: NDArray[np.generic]) -> None:
 class Volume:
     """(I, J, K) float32 voxels on a grid.
 
+    Attributes:
+        seen: (I, J, K) bool, where the acquired field of view reached; None: everywhere. Elsewhere the array holds 0.
+
     Raises:
-        ValueError: the array's shape is not the grid's, or a value is not finite.
+        ValueError: a shape is not the grid's, or a value is not finite.
     """
 
     array: NDArray[np.float32]
     grid: Grid
     units: str = "arbitrary"
+    seen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array, dtype=np.float32)
         if array.shape != self.grid.shape:
             raise ValueError(f"array is {array.shape}, its grid is {self.grid.shape}")
+        if self.seen is not None and self.seen.shape != array.shape:
+            raise ValueError(f"the field of view is {self.seen.shape}, the array {array.shape}")
         if not np.isfinite([array.min(), array.max()]).all():  # a mask of all voxels would cost a quarter of their memory
             raise ValueError("a volume holds finite values only")
         read_only(array)
         object.__setattr__(self, "array", array)
+
+    def within(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The part of `mask` that the field of view reached."""
+        return mask if self.seen is None else mask & self.seen
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,13 @@ def measure_scale(modality: Modality, deep_values: NDArray[np.float32]) -> Scale
 
     Args:
         modality: which contrast it is.
-        deep_values: (n,) acquired values in the deep head, n >= 1.
+        deep_values: (n,) acquired values in the deep head, n >= 0.
 
     Raises:
-        ValueError: the values are constant, so no scale can be measured.
+        ValueError: the values are constant or none, so no scale can be measured.
     """
+    if not deep_values.size:
+        raise ValueError(f"the {modality.value} volume does not reach the middle of the head")
     if modality.is_quantitative:
         return _adc_scale(deep_values)
     low, median = np.percentile(deep_values, [LOW_PERCENTILE, 50.0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medk2n_cli.core.errors import StudyError
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.tensors import MULTIPLE, ModelInput
-from medk2n_cli.core.volumes import AlignedStudy
+from medk2n_cli.core.volumes import AlignedStudy, Volume
 from medk2n_cli.packing.normalise import Scale, measure_scale
 
 _MARGIN = 4  # pixels of background kept around the head
@@ -47,20 +47,20 @@ def pack(study: AlignedStudy) -> Packed:
     box = _box(study.head)
     layers, scales = [], {}
     for modality, volume in study.volumes.items():
-        scales[modality] = scale_of(modality, volume.array, study.deep)
-        layers.append(cut(scales[modality].apply(volume.array) * study.head, box))
+        scales[modality] = scale_of(modality, volume, study.deep)
+        layers.append(cut(scales[modality].apply(volume.array) * volume.within(study.head), box))
     deep = cut(study.deep.astype(np.float32), box) > 0
     return Packed(ModelInput(np.stack(layers), tuple(study.volumes)), box, scales, deep)
 
 
-def scale_of(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bool_]) -> Scale:
-    """How an acquired volume is normalised.
+def scale_of(modality: Modality, volume: Volume, deep: NDArray[np.bool_]) -> Scale:
+    """How an acquired volume is normalised; only what its field of view reached is measured.
 
     Raises:
         StudyError: FLAT_VOLUME, it shows nothing in the deep head.
     """
     try:
-        return measure_scale(modality, array[deep])
+        return measure_scale(modality, volume.array[volume.within(deep)])
     except ValueError as failure:
         raise StudyError(
             f"{modality.value} cannot be normalised: {failure}.",
@@ -69,13 +69,13 @@ def scale_of(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bo
         ) from failure
 
 
-def normalised(modality: Modality, array: NDArray[np.float32], deep: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """An acquired volume on the network's scale.
+def normalised(modality: Modality, volume: Volume, deep: NDArray[np.bool_], head: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """An acquired volume on the network's scale; 0 outside the head and where its field of view did not reach.
 
     Raises:
         StudyError: FLAT_VOLUME.
     """
-    return scale_of(modality, array, deep).apply(array)
+    return scale_of(modality, volume, deep).apply(volume.array) * volume.within(head)
 
 
 def put_back(layers: NDArray[np.float32], box: Box, shape: tuple[int, int, int]) -> NDArray[np.float32]:

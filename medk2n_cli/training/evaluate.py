@@ -18,8 +18,7 @@ from medk2n_cli.core.tensors import ModelInput, ModelOutput
 from medk2n_cli.core.volumes import AlignedStudy
 from medk2n_cli.model.session import Session, run
 from medk2n_cli.packing.level import level_of, levelled
-from medk2n_cli.packing.normalise import measure_scale
-from medk2n_cli.packing.pack import cut, pack
+from medk2n_cli.packing.pack import cut, normalised, pack
 from medk2n_cli.reading.scan import load, scan
 from medk2n_cli.training import baselines
 from medk2n_cli.training.baselines import FloatArray, TrainingVoxels
@@ -147,15 +146,14 @@ def _subset(session: Session, subject: str, whole: AlignedStudy, have: Sequence[
     raw = run(session, packed.input, want)
     output = levelled(raw, packed.deep)
     others = {name: predict(packed.input, want) for name, predict in rivals.networks.items()}
-    head = cut(study.head.astype(np.float32), packed.box) > 0
     inputs = dict(zip(packed.input.have, packed.input.stack, strict=True))
     slots = session.weights.card.modalities
     voxels = replace(rivals.voxels, like=study.stripped)
     rows = []
     for n, target in enumerate(want):
-        acquired = whole.volumes[target].array
-        scale = measure_scale(target, acquired[study.deep])
-        truth = cut(scale.apply(acquired) * study.head, packed.box)
+        acquired = whole.volumes[target]
+        truth = cut(normalised(target, acquired, study.deep, study.head), packed.box)
+        head = cut(acquired.within(study.head).astype(np.float32), packed.box) > 0
         each = {"medk2n": [raw.synthesised[n]], **{name: [images[n]] for name, images in others.items()}}
         each |= _baselines(inputs, target, head, voxels)
         came, made = _best_of(each, truth, head), _best_of(_at_level(each, target, packed.deep), truth, head)

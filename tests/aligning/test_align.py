@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from medk2n_cli.aligning.align import Alignment, align
 from medk2n_cli.aligning.choose import choose_reference, output_grid
+from medk2n_cli.aligning.lift import lifted
 from medk2n_cli.aligning.register import register
-from medk2n_cli.aligning.resample import resample
+from medk2n_cli.aligning.resample import resample, smoothing
 from medk2n_cli.core.errors import RequestError, StudyError
 from medk2n_cli.core.geometry import Grid
 from medk2n_cli.core.modality import Modality
 from medk2n_cli.core.volumes import Volume
+from medk2n_cli.packing.pack import normalised
 from tests import phantom
 from tests.core.test_geometry import rotation
 
@@ -173,3 +175,79 @@ def test_real_studies_are_aligned_within_what_a_patient_moves(open_ms: Path, nam
     assert study.stripped is name.startswith("cross")
     litres = study.head.sum() * np.prod(study.grid.spacing) / 1e6
     assert 0.9 < litres < 4
+
+
+def part(volume: Volume, first: int, last: int) -> Volume:
+    """Slices `first` to `last` of an axial volume, in their place."""
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] = volume.grid.to_lps(np.array([0.0, 0.0, first]))
+    array = volume.array[:, :, first:last]
+    return Volume(array, Grid(array.shape, affine))
+
+
+def test_a_contrast_that_misses_the_lower_head_looks_the_same_where_it_was_acquired() -> None:
+    grid = phantom.axial((2.0, 2.0, 4.0))
+    whole = {m: head(m, grid) for m in (Modality.T1, Modality.T2)}
+    cut = whole | {Modality.T2: part(whole[Modality.T2], 14, grid.shape[2])}
+    asked = Alignment(grid="T1", register=False)
+    before, after = align(whole, asked), align(cut, asked)
+    seen = after.volumes[Modality.T2].seen
+    assert seen is not None
+    assert 0.5 < after.volumes[Modality.T2].within(before.head).sum() / before.head.sum() < 0.9
+    assert "covers only" in after.moves[Modality.T2].note
+    images = [normalised(Modality.T2, s.volumes[Modality.T2], s.deep, before.head & seen) for s in (before, after)]
+    assert np.abs(images[0] - images[1])[before.head & seen].max() < 0.1
+    assert (after.volumes[Modality.T2].array[~seen] == 0).all()
+
+
+def test_the_head_is_whole_where_only_one_of_many_inputs_shows_it() -> None:
+    grid = phantom.axial((2.0, 2.0, 4.0))
+    whole = {m: head(m, grid) for m in (Modality.T1, Modality.T1C, Modality.T2, Modality.FLAIR)}
+    cut = {m: v if m is Modality.T1 else part(v, 7, grid.shape[2]) for m, v in whole.items()}
+    asked = Alignment(grid="T1", register=False)
+    before, after = (align(v, asked).head[:, :, :7] for v in (whole, cut))
+    assert after.sum() > 0.95 * before.sum()
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["air below zero", "air at zero"])
+def test_z_scored_images_show_the_same_head(masked: bool) -> None:
+    grid = phantom.axial((2.0, 2.0, 4.0))
+    plain = head(Modality.T1, grid)
+    inside = plain.array > 100
+    scored = (plain.array - plain.array[inside].mean()) / plain.array[inside].std()
+    before, after = align({Modality.T1: plain}), align({Modality.T1: Volume(scored * inside if masked else scored, grid)})
+    assert (before.head ^ after.head).sum() < 0.04 * before.head.sum()
+    assert before.stripped == after.stripped
+    assert "below zero" in after.moves[Modality.T1].note
+    assert before.moves[Modality.T1].note == ""
+
+
+def test_noise_about_zero_and_negative_diffusivities_are_left_as_they_are() -> None:
+    grid = phantom.axial((2.0, 2.0, 4.0))
+    noisy = phantom.volume(Modality.T1, grid) + np.random.default_rng(1).normal(0, 15, grid.shape).astype(np.float32)
+    assert lifted(Modality.T1, Volume(noisy, grid))[1] == ""
+    assert lifted(Modality.ADC, Volume(noisy - 400, grid))[1] == ""
+
+
+def slab(modality: Modality, slices: int, mm: float) -> Volume:
+    """A few axial slices through the middle of the head."""
+    grid = phantom.axial((2.0, 2.0, mm))
+    affine = grid.affine.copy()
+    affine[2, 3] = -mm * (slices - 1) / 2
+    return head(modality, Grid((*grid.shape[:2], slices), affine))
+
+
+@pytest.mark.parametrize("slices", [2, 3])
+def test_a_few_slices_are_aligned_by_their_files(slices: int) -> None:
+    study = align({Modality.T2: slab(Modality.T2, 2, 3.0), Modality.DWI: slab(Modality.DWI, slices, 2.0)})
+    assert study.moves[Modality.DWI].how == "not registered"
+    assert "too few slices" in study.moves[Modality.DWI].note
+
+
+def test_slices_that_are_only_tilted_or_turned_are_not_blurred() -> None:
+    flat = phantom.around(np.eye(3), (0.5, 0.5, 5.0))
+    tilted = phantom.around(rotation(0.2, 0.0, 0.0), (0.5, 0.5, 5.0))
+    assert max(smoothing(flat, tilted)[:2]) < 0.1
+    cube = phantom.around(np.eye(3), (1.0, 1.0, 1.0))
+    assert smoothing(cube, phantom.around(rotation(0.3, 0.5, 0.7), (1.0, 1.0, 1.0))) == pytest.approx([0.0] * 3, abs=1e-3)
+    assert smoothing(cube, phantom.around(np.eye(3), (1.0, 1.0, 5.0)))[2] == pytest.approx(np.sqrt(24) / 2.355, rel=1e-3)
