@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from torch import nn
 
-from medk2n_cli.training.levelling import ConvolvedLevel, PixelLevel, convolve_levels
-from medk2n_cli.training.network import SIZES, Block, MedK2N
+torch = pytest.importorskip("torch", reason="the training room needs the train extra")
+
+from torch import nn  # noqa: E402
+
+from medk2n_cli.training.levelling import ConvolvedLevel, PixelLevel, convolve_levels  # noqa: E402
+from medk2n_cli.training.network import SIZES, Block, MedK2N  # noqa: E402
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e3])
