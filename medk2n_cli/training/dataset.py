@@ -22,7 +22,7 @@ from medk2n_cli.training.simulate.render import Window, render
 
 SLOTS = list(Modality)
 # At 2 and 4, lesions were lost: bright in T2, they were taken for fluid and made dark in FLAIR.
-LESION_WEIGHT = 4.0
+LESION_WEIGHT = 3.0
 # The jitter: crops centred on lesions taught the network that bright T2 is a lesion in the middle and fluid elsewhere.
 _AT_LESION, _AT_REAL_LESION, _LESION_JITTER_MM = 0.5, 0.5, 20.0
 _VISIT = re.compile(r"(_study\d+|_tp\d+|_ses-[^_]+|(?<=-\d{5})-\d{3})$")

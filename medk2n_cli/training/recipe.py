@@ -12,7 +12,7 @@ class LossWeights:
     l1: float = 0.6
     l2: float = 1.5  # L1 alone answers the likelier of fluid and lesion, and so loses most lesions; squares pull towards both
     ssim: float = 0.4
-    contrast: float = 0.25  # of lesions to their surroundings; more made fluid bright in FLAIR from T2 alone (R2 0.41 to 0.27)
+    contrast: float = 0.15  # of lesions to their surroundings; more made fluid bright in FLAIR from T2 alone (R2 0.41 to 0.27)
     error: float = 0.1  # at 0.05 the map followed the true error of voxels too little (rank 0.37 on a stripped brain)
     quality: float = 0.5
     gate: float = 0.4

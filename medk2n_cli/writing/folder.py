@@ -49,7 +49,8 @@ class OutputFolder:
 
     def _exchange(self, ours: set[str], new: set[str]) -> None:
         journal, old = self.path / _JOURNAL, self.staging / _OLD
-        journal.write_text(json.dumps(sorted(ours | new)), encoding="utf-8")
+        staged = {"staging": self.staging.name, "ours": sorted(ours), "new": sorted(new)}
+        journal.write_text(json.dumps(staged), encoding="utf-8")
         try:
             for name in sorted(ours, key=lambda n: n != MANIFEST):  # without its manifest a result is none
                 if (self.path / name).is_file():
@@ -57,16 +58,18 @@ class OutputFolder:
             for name in sorted(new, key=lambda n: n == MANIFEST):
                 _move(self.staging / name, self.path / name)
         except BaseException:  # a stop as well
-            self._restore(ours, new, old)
+            self._restore(ours, new)
             journal.unlink(missing_ok=True)  # not where restoring failed: the next run must know whose files these are
             raise
         journal.unlink(missing_ok=True)
         _prune(self.path, ours - new)
 
-    def _restore(self, ours: set[str], new: set[str], old: Path) -> None:
-        for name in new:
-            if not (self.staging / name).exists():  # it was moved already
-                (self.path / name).unlink(missing_ok=True)
+    def _restore(self, ours: set[str], new: set[str]) -> None:
+        old = self.staging / _OLD
+        """Can be called again after it was itself cut short: nothing is deleted, and the new manifest goes first."""
+        for name in sorted(new, key=lambda n: n != MANIFEST):
+            if not (self.staging / name).exists() and (self.path / name).is_file():  # it was moved already
+                _move(self.path / name, self.staging / name)
         for name in sorted(ours, key=lambda n: n == MANIFEST):
             if (old / name).is_file():
                 _move(old / name, self.path / name)
@@ -141,17 +144,41 @@ def _not_empty(path: Path) -> OutputError:
 
 def remove_leftovers(path: Path) -> None:
     """Staging of whatever run, on whatever machine: only for who knows that none of them is alive."""
-    for place in leftovers(path):
-        if place.is_dir():
-            shutil.rmtree(place, ignore_errors=True)
+    _remove(path, [place for place in leftovers(path) if place.is_dir()])
 
 
 def remove_dead(path: Path) -> None:
-    """Staging folders of processes of this machine that are no more: they may hold a patient's images."""
+    """Staging folders of processes of this machine that are no more: they may hold a patient's images.
+
+    One that was killed while it exchanged files is undone first: its staging holds the earlier result.
+
+    Raises:
+        OSError: it cannot be undone; nothing is removed then.
+    """
+    dead = []
     for place in leftovers(path):
         host, _, rest = place.name.removeprefix(_STAGING).rpartition("-")[0].rpartition("-")
         if place.is_dir() and host == socket.gethostname() and rest.isdigit() and not _alive(int(rest)):
-            shutil.rmtree(place, ignore_errors=True)
+            dead.append(place)
+    _remove(path, dead)
+
+
+def _remove(path: Path, dead: list[Path]) -> None:
+    journal = _journal(path)
+    for place in dead:
+        if place.name == journal.get("staging"):
+            _undo(OutputFolder(path, place), journal)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _undo(cut_short: OutputFolder, journal: dict[str, Any]) -> None:
+    """The earlier result back in its place; where the new manifest is in place already, all the new files are."""
+    ours, new = _safe(journal["ours"]), _safe(journal["new"])
+    if MANIFEST in new and not (cut_short.staging / MANIFEST).exists():
+        _prune(cut_short.path, ours - new)
+    else:
+        cut_short._restore(ours, new)
+    (cut_short.path / _JOURNAL).unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:
@@ -197,8 +224,21 @@ def _listed(path: Path) -> set[str]:
         stored = [f["file"] for f in _manifest(path)["outputs"]] + [MANIFEST] if _is_ours(path) else []
     except (KeyError, TypeError):
         stored = [MANIFEST]
-    with suppress(OSError, ValueError, TypeError):
-        stored += json.loads((path / _JOURNAL).read_text(encoding="utf-8"))
+    journal = _journal(path)
+    return _safe([*stored, *journal.get("ours", []), *journal.get("new", [])])
+
+
+def _journal(path: Path) -> dict[str, Any]:
+    """What a commit that was cut short had begun; empty where none was, or where the journal is damaged."""
+    with suppress(OSError, ValueError):
+        stored = json.loads((path / _JOURNAL).read_text(encoding="utf-8"))
+        if isinstance(stored, dict) and all(isinstance(stored.get(k), list) for k in ("ours", "new")):
+            return stored
+    return {}
+
+
+def _safe(stored: list[Any]) -> set[str]:
+    """Names below the folder; whatever points out of it is none of ours."""
     names = {PurePosixPath(str(n)) for n in stored}
     return {n.as_posix() for n in names if not n.is_absolute() and ".." not in n.parts}
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -176,9 +178,39 @@ def test_a_commit_that_was_killed_does_not_block_the_next_one(tmp_path: Path) ->
     out = tmp_path / "o"
     out.mkdir()
     (out / "a").write_text("half a result")
-    (out / ".medk2n-part-journal.json").write_text(json.dumps(["a", "b", MANIFEST]))
+    (out / ".medk2n-part-journal.json").write_text(json.dumps({"staging": "gone", "ours": ["a"], "new": ["a", "b", MANIFEST]}))
     committed(out, {"a": "whole", "b": "whole"})
     assert contents(out) == {"a": "whole", "b": "whole"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no fork, no signal 0")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads: the child only moves files
+@pytest.mark.parametrize("killed_at", range(1, 8))
+def test_the_run_after_one_that_was_killed_while_it_exchanged_files_finds_the_earlier_result(killed_at: int, tmp_path: Path) -> None:
+    out, before, after = tmp_path / "o", {"a": "old a", "dicom/b": "old b"}, {"a": "new a", "dicom/c": "new c"}
+    committed(out, before)
+    pid = os.fork()
+    if not pid:
+        replace, calls = os.replace, []
+
+        def die(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def deadly(*words: object) -> None:
+            calls.append(words)
+            if len(calls) == killed_at:
+                die()
+            replace(*words)  # type: ignore[arg-type]
+
+        os.replace = deadly  # type: ignore[assignment]
+        Path.unlink = die  # type: ignore[assignment]  # the journal's end
+        committed(out, after, overwrite=True)
+    os.waitpid(pid, 0)
+    with suppress(ZeroDivisionError), open_folder(out, overwrite=True):
+        1 / 0  # the next run fails for another reason
+    assert contents(out) == (before if killed_at <= 6 else after)
+    assert (out / MANIFEST).exists()
+    assert not list(out.glob(".medk2n*"))
 
 
 def test_of_two_runs_into_one_folder_the_second_to_finish_is_refused(tmp_path: Path) -> None:
