@@ -71,7 +71,7 @@ def test_the_real_weights_predict_how_good_they_are(open_ms: Path) -> None:
     done = audit(Request((open_ms / "longitudinal_04_study1",)), open_weights())
     for row in done.rows:
         assert row.r2_windowed > 0.4, row
-        assert row.predicted_ssim == pytest.approx(row.ssim, abs=0.13), row  # the card tells of an eighth too much
+        assert row.predicted_ssim == pytest.approx(row.ssim, abs=0.15), row  # the card tells of a seventh too much
         assert row.looks_like == row.target
 
 
